@@ -1,0 +1,55 @@
+"""Checks of arguments. Each raises a ValueError that names the argument, what was expected and what was found."""
+
+import numbers
+
+import numpy as np
+
+
+def check_choice(name, value, choices):
+    """Raise unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+
+
+def check_count(name, value, minimum=1):
+    """Raise unless `value` is an integer of at least `minimum`."""
+    if not _is_count(value, minimum):
+        raise ValueError(f"{name}: expected an integer of at least {minimum}, got {value!r}")
+
+
+def check_counts(name, values):
+    """Raise unless `values` is a list or tuple of integers of at least 1."""
+    if not isinstance(values, list | tuple) or not all(_is_count(value, 1) for value in values):
+        raise ValueError(f"{name}: expected a tuple of integers of at least 1, such as (128, 64), got {values!r}")
+
+
+def _is_count(value, minimum):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= minimum
+
+
+def check_number(name, value, low, high=float("inf")):
+    """Raise unless `value` is a number with low <= value < high."""
+    if not isinstance(value, numbers.Real) or not low <= value < high:
+        raise ValueError(f"{name}: expected a number from {low} to below {high}, got {value!r}")
+
+
+def check_inputs(x, n_inputs, finite=True):
+    """Raise unless `x` is of shape (N, n_inputs), N at least 1, and, if `finite`, without NaN and infinity."""
+    if x.ndim != 2 or x.shape[1] != n_inputs or len(x) == 0:
+        raise ValueError(f"x: expected shape (N, {n_inputs}) with N at least 1, got {x.shape}")
+    if finite and not np.isfinite(x).all():
+        row, column = np.argwhere(~np.isfinite(x))[0]
+        raise ValueError(f"x: expected finite numbers, got {x[row, column]} in row {row}, column {column}")
+
+
+def check_labels(labels, n, k):
+    """Return `labels` as an array, or raise unless they are `n` integers from 0 to `k` - 1."""
+    labels = np.asarray(labels)
+    if labels.shape != (n,):
+        raise ValueError(f"labels: expected shape ({n},), one for each row of x, got {labels.shape}")
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels: expected integers, got {labels.dtype}")
+    if labels.min() < 0 or labels.max() >= k:
+        wrong = labels[(labels < 0) | (labels >= k)][0]
+        raise ValueError(f"labels: expected classes from 0 to {k - 1}, got {wrong}")
+    return labels

@@ -1,0 +1,175 @@
+"""What sits between the matrix products of an MLP: initialisation, activations, dropout, batch normalisation.
+
+Each part has a forward pass and, beside it, the backward pass derived from it. All of them work in place on the
+batch they are handed, a float array of shape (N, H): N images, H units.
+"""
+
+import numpy as np
+
+LEAKY_SLOPE = 0.01
+
+
+def initial_weights(fan_in, fan_out, init, rng):
+    """Draw one layer's weights from a normal distribution with mean 0.
+
+    Parameters
+    ----------
+    fan_in, fan_out : int
+        Units before and after the weights.
+    init : {"random", "Xavier", "He"}
+        The standard deviation: 0.01 whatever the layer's size; sqrt(2 / (fan_in + fan_out)), which keeps the variance
+        of signals and gradients for a linear layer [1]_; sqrt(2 / fan_in), which makes up for ReLU setting half of
+        its inputs to zero [2]_.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of float64, shape (fan_in, fan_out)
+
+    References
+    ----------
+    .. [1] X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.
+    .. [2] K. He et al., "Delving Deep into Rectifiers", 2015.
+    """
+    std = {
+        "random": 0.01,
+        "Xavier": np.sqrt(2 / (fan_in + fan_out)),
+        "He": np.sqrt(2 / fan_in),
+    }[init]
+    return rng.normal(0, std, (fan_in, fan_out))
+
+
+INITS = ("random", "Xavier", "He")
+
+
+# Activations. The forward pass turns z into a = f(z). The backward pass turns dL/da into dL/dz = dL/da * f'(z); every
+# f'(z) here can be had from a itself, so z need not be kept.
+
+
+def relu(z):
+    """a = max(z, 0)"""
+    np.maximum(z, 0, out=z)
+
+
+def relu_backward(da, a):
+    """f' = 1 where a > 0, else 0"""
+    da *= a > 0
+
+
+def leaky_relu(z):
+    """a = z where z > 0, else 0.01 z (Maas et al., 2013)"""
+    np.multiply(z, LEAKY_SLOPE, out=z, where=z < 0)
+
+
+def leaky_relu_backward(da, a):
+    """f' = 1 where a > 0, else 0.01"""
+    np.multiply(da, LEAKY_SLOPE, out=da, where=a < 0)
+
+
+def elu(z):
+    """a = z where z > 0, else exp(z) - 1 (Clevert et al., 2016)"""
+    np.expm1(z, out=z, where=z < 0)
+
+
+def elu_backward(da, a):
+    """f' = 1 where a > 0, else exp(z) = a + 1"""
+    da *= np.minimum(a, 0) + 1
+
+
+def sigmoid(z):
+    """a = 1 / (1 + exp(-z)) = (1 + tanh(z / 2)) / 2, and tanh cannot overflow"""
+    z *= 0.5
+    np.tanh(z, out=z)
+    z += 1
+    z *= 0.5
+
+
+def sigmoid_backward(da, a):
+    """f' = a (1 - a)"""
+    da *= a * (1 - a)
+
+
+def tanh(z):
+    """a = tanh(z)"""
+    np.tanh(z, out=z)
+
+
+def tanh_backward(da, a):
+    """f' = 1 - a^2"""
+    da *= 1 - a * a
+
+
+ACTIVATIONS = {
+    "relu": (relu, relu_backward),
+    "leaky_relu": (leaky_relu, leaky_relu_backward),
+    "elu": (elu, elu_backward),
+    "sigmoid": (sigmoid, sigmoid_backward),
+    "tanh": (tanh, tanh_backward),
+}
+
+
+def draw_dropout_mask(mask, dropout, rng):
+    """Fill `mask`, shape (N, H), with 0 at probability `dropout` and with 1 / (1 - dropout) elsewhere.
+
+    Inverted dropout (Srivastava et al., 2014): multiplying by the mask keeps the expected activation, so that nothing
+    has to be rescaled when the trained network predicts. The backward pass is a multiplication by the same mask.
+    """
+    rng.random(out=mask, dtype=mask.dtype)
+    np.greater_equal(mask, dropout, out=mask)
+    mask *= 1 / (1 - dropout)
+
+
+class BatchNorm:
+    """Batch normalisation of a layer's pre-activations (Ioffe and Szegedy, 2015), without its shift.
+
+    s = gamma * x_hat, where x_hat = (x - mean) / sqrt(var + 1e-5), with mean and var over the batch in training and
+    their running averages otherwise. The shift (beta in the paper) is the layer's own bias, added afterwards.
+
+    Parameters
+    ----------
+    gamma, dgamma : ndarray, shape (H,)
+        The scale and its gradient: views into the network's flat vectors.
+    """
+
+    epsilon = 1e-5
+    momentum = 0.1  # weight of the newest batch in the running averages, as in PyTorch
+
+    def __init__(self, gamma, dgamma):
+        self.gamma = gamma
+        self.dgamma = dgamma
+        self.running_mean = np.zeros_like(gamma)
+        self.running_var = np.ones_like(gamma)
+        self._x_hat = np.empty((0, len(gamma)), gamma.dtype)
+
+    def forward(self, x, training):
+        """Replace `x`, shape (N, H), by gamma * x_hat."""
+        n = len(x)
+        if n > len(self._x_hat):
+            self._x_hat = np.empty_like(x)
+        x_hat = self._x_hat[:n]
+        if training:
+            mean = x.mean(axis=0)  # (H,)
+            x -= mean
+            var = np.einsum("nh,nh->h", x, x) / n  # (H,)
+            self.running_mean += self.momentum * (mean - self.running_mean)
+            # The running average is of the unbiased variance, with n - 1, as in the paper's algorithm 2.
+            self.running_var += self.momentum * (var * (n / max(n - 1, 1)) - self.running_var)
+        else:
+            x -= self.running_mean
+            var = self.running_var
+        self._inverse_std = 1 / np.sqrt(var + self.epsilon)  # (H,)
+        np.multiply(x, self._inverse_std, out=x_hat)
+        np.multiply(x_hat, self.gamma, out=x)
+
+    def backward(self, ds):
+        """Replace dL/ds, shape (N, H), by dL/dx and store dL/dgamma.
+
+        With g = ds * gamma, the gradient reaches x along three ways, itself, the mean and the variance:
+        dx = (g - mean(g) - x_hat * mean(g * x_hat)) / sqrt(var + epsilon).
+        """
+        n = len(ds)
+        x_hat = self._x_hat[:n]
+        np.einsum("nh,nh->h", ds, x_hat, out=self.dgamma)  # (H,)
+        ds -= ds.mean(axis=0)
+        ds -= x_hat * (self.dgamma / n)
+        ds *= self.gamma * self._inverse_std

@@ -1,0 +1,94 @@
+"""Softmax and the objectives that are minimised: cross-entropy and mean squared error."""
+
+import numpy as np
+
+from model_utils.checks import check_labels
+
+
+def softmax(logits):
+    """Turn logits into class probabilities.
+
+    p_k = exp(z_k) / sum_j exp(z_j). Subtracting the largest logit of a row from the whole row changes nothing in the
+    quotient and leaves no positive exponent, so nothing overflows.
+
+    Parameters
+    ----------
+    logits : ndarray of float, shape (N, K)
+
+    Returns
+    -------
+    ndarray of float, shape (N, K)
+        Each row is positive and sums to 1.
+    """
+    p = logits - logits.max(axis=1, keepdims=True)
+    np.exp(p, out=p)
+    p /= p.sum(axis=1, keepdims=True)
+    return p
+
+
+def cross_entropy(logits, labels, label_smoothing=0.0):
+    """Softmax cross-entropy, the negative log-likelihood of the labels, and its gradient.
+
+    L = -1/N sum_n sum_k t_nk log p_nk, where p = softmax(logits), and t is 1 - s at the label plus s / K at every
+    class, with s = label_smoothing (Szegedy et al., 2016). With z_max a row's largest logit,
+    -log p_k = log sum_j exp(z_j - z_max) - (z_k - z_max), which stays finite for logits of any size.
+    The gradient is dL/dlogits = (p - t) / N.
+
+    Parameters
+    ----------
+    logits : ndarray of float, shape (N, K)
+    labels : ndarray of int, shape (N,)
+        Classes 0 to K - 1.
+    label_smoothing : float in [0, 1)
+
+    Returns
+    -------
+    loss : float
+        The mean over the batch, in nats.
+    dlogits : ndarray of float, shape (N, K)
+
+    Raises
+    ------
+    ValueError
+        If the labels are not N integers from 0 to K - 1.
+    """
+    labels = check_labels(labels, *logits.shape)
+    n, k = logits.shape
+    rows = np.arange(n)
+    z = logits - logits.max(axis=1, keepdims=True)  # (N, K)
+    p = np.exp(z)
+    sums = p.sum(axis=1, keepdims=True)  # (N, 1)
+    log_sums = np.log(sums[:, 0])  # (N,)
+    loss = np.mean(log_sums - z[rows, labels])
+    if label_smoothing:
+        uniform_loss = np.mean(log_sums - z.mean(axis=1))
+        loss += label_smoothing * (uniform_loss - loss)
+    p /= sums
+    return float(loss), _subtract_targets(p, labels, label_smoothing) / n
+
+
+def mean_squared_error(logits, labels, label_smoothing=0.0):
+    """Mean squared error between the softmax probabilities and the targets, and its gradient.
+
+    L = 1/N sum_n sum_k (p_nk - t_nk)^2, with p and t as in `cross_entropy`. Through the softmax, whose derivative is
+    dp_k/dz_j = p_k (1[j = k] - p_j), with g = dL/dp = 2 (p - t) / N: dL/dlogits = p (g - sum_k g_k p_k).
+
+    Parameters, returns and errors are those of `cross_entropy`; the loss has no unit.
+    """
+    labels = check_labels(labels, *logits.shape)
+    p = softmax(logits)  # (N, K)
+    error = _subtract_targets(p.copy(), labels, label_smoothing)  # (N, K)  p - t
+    loss = np.mean(np.sum(error**2, axis=1))
+    g = error * (2 / len(labels))
+    return float(loss), p * (g - np.sum(g * p, axis=1, keepdims=True))
+
+
+OBJECTIVES = {"cross_entropy": cross_entropy, "mean_squared_error": mean_squared_error}
+
+
+def _subtract_targets(p, labels, label_smoothing):
+    """Turn p, shape (N, K), into p - t in place. The labels' ones are subtracted where they stand; no one-hot array."""
+    p[np.arange(len(labels)), labels] -= 1 - label_smoothing
+    if label_smoothing:
+        p -= label_smoothing / p.shape[1]
+    return p

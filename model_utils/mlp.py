@@ -1,0 +1,292 @@
+"""A multilayer perceptron whose forward and backward passes are written out by hand. NumPy does the arithmetic.
+
+Notation: N images in a batch, D inputs, H units in a hidden layer, K classes. Layer l has weights W_l and biases b_l:
+
+    z_l = a_(l-1) W_l + b_l        a_l = f(z_l)        a_0 = x        logits = a_(L-1) W_L + b_L
+
+The loss and its gradient with respect to the logits, where the backward pass starts, are in `losses`.
+"""
+
+import numpy as np
+
+from model_utils.checks import check_choice, check_count, check_counts, check_inputs, check_number
+from model_utils.layers import ACTIVATIONS, INITS, BatchNorm, draw_dropout_mask, initial_weights
+from model_utils.losses import softmax
+
+
+class MLP:
+    """A multilayer perceptron for classification.
+
+    Parameters
+    ----------
+    n_inputs : int
+        D, the width of an input row: 784 for a flattened 28 x 28 image.
+    hidden_sizes : sequence of int
+        Units of each hidden layer; empty for softmax regression.
+    n_classes : int
+        K.
+    activation : {"relu", "leaky_relu", "elu", "sigmoid", "tanh"}
+        f, after every hidden layer.
+    init : {"random", "Xavier", "He"}
+        How the weights are drawn, see `layers.initial_weights`. Biases start at 0.
+    dropout : float in [0, 1)
+        Share of hidden activations set to zero in training.
+    batch_norm : bool
+        Normalise the pre-activations of the hidden layers over the batch: z_l = gamma_l x_hat(a_(l-1) W_l) + b_l.
+    seed : int
+        For the initial weights and the dropout masks.
+    dtype : numpy dtype
+        float32 for speed; float64 where gradients are checked.
+
+    Attributes
+    ----------
+    parameters, gradients : ndarray, shape (P,)
+        Everything that is learned, and dL/d(everything), each in one flat vector: an optimizer updates it in one go.
+        The weights come first.
+    W, b, dW, db : list of ndarray
+        Per layer, of shapes (D_l, H_l) and (H_l,): views into the flat vectors.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        n_inputs=784,
+        hidden_sizes=(128,),
+        n_classes=10,
+        activation="relu",
+        init="He",
+        dropout=0.0,
+        batch_norm=False,
+        seed=0,
+        dtype=np.float32,
+    ):
+        check_count("n_inputs", n_inputs)
+        check_counts("hidden_sizes", hidden_sizes)
+        check_count("n_classes", n_classes, minimum=2)
+        check_choice("activation", activation, ACTIVATIONS)
+        check_choice("init", init, INITS)
+        check_number("dropout", dropout, 0, 1)
+        check_choice("dtype", np.dtype(dtype).name, ("float32", "float64"))
+
+        self.sizes = (n_inputs, *hidden_sizes, n_classes)
+        self.activation = activation
+        self.init = init
+        self.dropout = dropout
+        self.batch_norm = batch_norm
+        self.dtype = np.dtype(dtype)
+        self.rng = np.random.default_rng(seed)
+
+        n_layers = len(self.sizes) - 1
+        shapes = {f"W{l + 1}": self.sizes[l : l + 2] for l in range(n_layers)}
+        self.n_weights = sum(rows * columns for rows, columns in shapes.values())
+        shapes |= {f"b{l + 1}": (self.sizes[l + 1],) for l in range(n_layers)}
+        if batch_norm:
+            shapes |= {f"gamma{l + 1}": (size,) for l, size in enumerate(hidden_sizes)}
+        self.n_parameters = sum(int(np.prod(shape)) for shape in shapes.values())
+        self.parameters = np.zeros(self.n_parameters, dtype)
+        self.gradients = np.zeros(self.n_parameters, dtype)
+        self.named_parameters = _views(self.parameters, shapes)
+        self.named_gradients = _views(self.gradients, shapes)
+
+        self.W = [self.named_parameters[f"W{l + 1}"] for l in range(n_layers)]
+        self.b = [self.named_parameters[f"b{l + 1}"] for l in range(n_layers)]
+        self.dW = [self.named_gradients[f"W{l + 1}"] for l in range(n_layers)]
+        self.db = [self.named_gradients[f"b{l + 1}"] for l in range(n_layers)]
+        for W in self.W:
+            W[:] = initial_weights(*W.shape, init, self.rng)
+        self.norms = []
+        if batch_norm:
+            for l in range(n_layers - 1):
+                gamma = self.named_parameters[f"gamma{l + 1}"]
+                gamma[:] = 1
+                self.norms.append(BatchNorm(gamma, self.named_gradients[f"gamma{l + 1}"]))
+
+        self._make_buffers(0)
+        self._inputs = None
+
+    def forward(self, x, training=False):
+        """Compute the logits of a batch.
+
+        For each hidden layer l, z_l = a_(l-1) W_l + b_l and a_l = f(z_l); with batch normalisation
+        z_l = gamma_l x_hat(a_(l-1) W_l) + b_l; in training with dropout a_l = m * f(z_l), where the mask m is drawn
+        anew. Then logits = a_(L-1) W_L + b_L.
+
+        Parameters
+        ----------
+        x : ndarray of float, shape (N, D)
+            Kept by reference until `backward`, so do not change it between the two.
+        training : bool
+            Draw dropout masks, normalise by the batch's own statistics, and get ready for `backward`. The search for
+            NaN and infinity is left out: `mlp.train` has searched the whole data set once.
+
+        Returns
+        -------
+        ndarray, shape (N, K)
+
+        Raises
+        ------
+        ValueError
+            If x is empty, of the wrong width, or not finite.
+        """
+        x = np.asarray(x, self.dtype)
+        check_inputs(x, self.sizes[0], finite=not training)
+        n = len(x)
+        if n > self._buffer_rows:
+            self._make_buffers(n)
+        activate, _ = ACTIVATIONS[self.activation]
+
+        a = x  # (N, D)
+        inputs = [a]
+        for l in range(len(self.W) - 1):
+            z = np.matmul(a, self.W[l], out=self._activations[l][:n])  # (N, H)
+            if self.batch_norm:
+                self.norms[l].forward(z, training)  # (N, H)
+            z += self.b[l]  # (N, H)
+            activate(z)  # (N, H)  from here on z holds f(z)
+            a = z
+            if training and self.dropout:
+                mask = self._masks[l][:n]  # (N, H)
+                draw_dropout_mask(mask, self.dropout, self.rng)
+                a = np.multiply(a, mask, out=self._dropped[l][:n])  # (N, H)
+            inputs.append(a)
+        logits = a @ self.W[-1] + self.b[-1]  # (N, K)
+
+        self._inputs = inputs if training else None
+        return logits
+
+    def backward(self, dlogits):
+        """Compute the gradient of the loss with respect to every parameter, into `gradients`.
+
+        Write dv for dL/dv. From logits to inputs, each line of the forward pass is answered by the chain rule:
+
+            z = a W + b           db = sum_n dz_n        dW = a^T dz        da = dz W^T
+            a = m * f(z)          dz = m * da * f'(z)
+
+        Parameters
+        ----------
+        dlogits : ndarray of float, shape (N, K)
+            dL/dlogits for the batch that `forward(x, training=True)` saw last.
+
+        Raises
+        ------
+        RuntimeError
+            If no forward pass in training mode came before.
+        ValueError
+            If dlogits is not of shape (N, K).
+        """
+        if self._inputs is None:
+            raise RuntimeError("backward: call forward(x, training=True) first")
+        n = len(self._inputs[0])
+        if dlogits.shape != (n, self.sizes[-1]):
+            raise ValueError(f"dlogits: expected shape {(n, self.sizes[-1])}, got {dlogits.shape}")
+        _, activation_backward = ACTIVATIONS[self.activation]
+
+        dz = np.asarray(dlogits, self.dtype)  # (N, K)
+        for l in reversed(range(len(self.W))):
+            a = self._inputs[l]  # (N, D), what this layer was fed
+            np.sum(dz, axis=0, out=self.db[l])  # (H,)    dL/db = sum_n dL/dz_n
+            if self.batch_norm and l < len(self.norms):
+                self.norms[l].backward(dz)  # (N, H)  through z = gamma x_hat(a W) + b, down to a W
+            np.matmul(a.T, dz, out=self.dW[l])  # (D, H)  dL/dW = a^T dL/dz
+            if l == 0:
+                return  # nobody asks for dL/dx
+            da = np.matmul(dz, self.W[l].T, out=self._dactivations[l - 1][:n])  # (N, D)  dL/da = dL/dz W^T
+            if self.dropout:
+                da *= self._masks[l - 1][:n]  # (N, D)
+            activation_backward(da, self._activations[l - 1][:n])  # (N, D)  dL/dz = dL/da * f'(z)
+            dz = da
+
+    def predict_proba(self, x, batch_size=1000):
+        """Compute the class probabilities of any number of images, `batch_size` at a time.
+
+        Parameters
+        ----------
+        x : ndarray of float, shape (N, D)
+
+        Returns
+        -------
+        ndarray, shape (N, K)
+        """
+        x = np.asarray(x)
+        check_inputs(x, self.sizes[0])
+        batches = (x[start : start + batch_size] for start in range(0, len(x), batch_size))
+        return np.concatenate([softmax(self.forward(batch)) for batch in batches])
+
+    def predict(self, x):
+        """Return the most probable class of each image, an int array of shape (N,), for x of shape (N, D)."""
+        return self.predict_proba(x).argmax(axis=1)
+
+    def state(self):
+        """Return everything that training changes, by name: weights, biases, batch-norm scales and running averages.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Copies.
+        """
+        return {name: array.copy() for name, array in self._state_views().items()}
+
+    def load_state(self, state):
+        """Set what `state` returned.
+
+        Raises
+        ------
+        ValueError
+            If a name is missing or unknown, or a shape differs; nothing is changed then.
+        """
+        views = self._state_views()
+        if state.keys() != views.keys():
+            raise ValueError(f"state: expected the arrays {', '.join(views)}, got {', '.join(state)}")
+        for name, view in views.items():
+            if state[name].shape != view.shape:
+                raise ValueError(f"state: expected {name} of shape {view.shape}, got {state[name].shape}")
+        for name, view in views.items():
+            view[:] = state[name]
+
+    def __repr__(self):
+        """Name each step with its formula, its shape and its number of parameters."""
+        affine = "gamma{l} x_hat(a{k} W{l}) + b{l}" if self.batch_norm else "a{k} W{l} + b{l}"
+        dropout = f", dropout {self.dropout}" if self.dropout else ""
+        counts = [W.size + b.size for W, b in zip(self.W, self.b, strict=True)]
+        formulas = []
+        for l, norm in enumerate(self.norms):
+            counts[l] += norm.gamma.size
+        for l in range(1, len(self.W)):
+            formulas.append(f"a{l} = {self.activation}({affine.format(l=l, k=l - 1)}){dropout}")
+        formulas.append(f"logits = a{len(self.W) - 1} W{len(self.W)} + b{len(self.W)}")
+        width = max(map(len, formulas))
+
+        lines = [f"MLP {'-'.join(map(str, self.sizes))} with {self.n_parameters:,} parameters"]
+        lines.append(f"  {'a0 = x':<{width}}  (N, {self.sizes[0]})")
+        for formula, size, count in zip(formulas, self.sizes[1:], counts, strict=True):
+            lines.append(f"  {formula:<{width}}  {f'(N, {size})':<10}{count:>11,}")
+        return "\n".join(lines)
+
+    def _state_views(self):
+        views = dict(self.named_parameters)
+        for l, norm in enumerate(self.norms, start=1):
+            views |= {f"running_mean{l}": norm.running_mean, f"running_var{l}": norm.running_var}
+        return views
+
+    def _make_buffers(self, rows):
+        """Make the arrays that hold a batch of up to `rows` on its way; they are reused by every batch."""
+
+        def empty_arrays():
+            return [np.empty((rows, size), self.dtype) for size in self.sizes[1:-1]]
+
+        self._buffer_rows = rows
+        self._activations = empty_arrays()
+        self._dactivations = empty_arrays()
+        self._masks = empty_arrays() if self.dropout else None
+        self._dropped = empty_arrays() if self.dropout else None
+
+
+def _views(flat, shapes):
+    """Cut a flat vector into arrays of the given shapes, by name, without copying."""
+    ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])
+    pieces = np.split(flat, ends[:-1])
+    return {name: piece.reshape(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}

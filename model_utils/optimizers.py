@@ -1,0 +1,185 @@
+"""Optimizers, gradient clipping and learning-rate schedules.
+
+An optimizer holds a network's flat parameter and gradient vectors, both of shape (P,), and updates all parameters at
+once and in place. In the formulas, theta are the parameters, g the gradient and eta the learning rate. Definitions
+and defaults are PyTorch's, so that the two can be compared step by step.
+"""
+
+import math
+from functools import partial
+
+import numpy as np
+
+
+class Optimizer:
+    """What all optimizers share: the vectors, a scratch vector and weight decay.
+
+    Parameters
+    ----------
+    parameters, gradients : ndarray of float, shape (P,)
+        Changed in place by `step`.
+    n_decayed : int
+        The first `n_decayed` parameters, the weight matrices, decay; biases and batch-norm scales do not.
+    weight_decay : float
+        Adds weight_decay * theta to g, the gradient of weight_decay / 2 * |theta|^2.
+    """
+
+    def __init__(self, parameters, gradients, n_decayed=0, weight_decay=0.0):
+        self.parameters = parameters
+        self.gradients = gradients
+        self.n_decayed = n_decayed
+        self.weight_decay = weight_decay
+        self._scratch = np.empty_like(parameters)
+
+    def step(self, learning_rate):
+        """Update the parameters once."""
+        self._decay(learning_rate)
+        self._update(learning_rate)
+
+    def _decay(self, learning_rate):
+        if self.weight_decay:
+            decay = self._scratch[: self.n_decayed]
+            np.multiply(self.parameters[: self.n_decayed], self.weight_decay, out=decay)
+            self.gradients[: self.n_decayed] += decay
+
+
+class SGD(Optimizer):
+    """theta -= eta g; with momentum v = mu v + g and theta -= eta v; Nesterov's takes g + mu v instead of v.
+
+    References
+    ----------
+    I. Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
+    """
+
+    def __init__(self, *vectors, momentum=0.0, nesterov=False, **decay):
+        super().__init__(*vectors, **decay)
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self._velocity = np.zeros_like(self.parameters)
+
+    def _update(self, learning_rate):
+        g, v, step = self.gradients, self._velocity, self._scratch
+        if not self.momentum:
+            np.multiply(g, learning_rate, out=step)
+        else:
+            v *= self.momentum
+            v += g
+            if self.nesterov:
+                np.multiply(v, self.momentum, out=step)
+                step += g
+                step *= learning_rate
+            else:
+                np.multiply(v, learning_rate, out=step)
+        self.parameters -= step
+
+
+class RMSprop(Optimizer):
+    """v = 0.99 v + 0.01 g^2; theta -= eta g / (sqrt(v) + 1e-8) (Hinton's Coursera lecture 6e, 2012)."""
+
+    alpha, epsilon = 0.99, 1e-8
+
+    def __init__(self, *vectors, **decay):
+        super().__init__(*vectors, **decay)
+        self._mean_square = np.zeros_like(self.parameters)
+
+    def _update(self, learning_rate):
+        g, v, step = self.gradients, self._mean_square, self._scratch
+        np.multiply(g, g, out=step)
+        step *= 1 - self.alpha
+        v *= self.alpha
+        v += step
+        np.sqrt(v, out=step)
+        step += self.epsilon
+        np.divide(g, step, out=step)
+        step *= learning_rate
+        self.parameters -= step
+
+
+class Adam(Optimizer):
+    """m = 0.9 m + 0.1 g; v = 0.999 v + 0.001 g^2; theta -= eta m' / (sqrt(v') + 1e-8), with the bias of the zero
+    starts corrected by m' = m / (1 - 0.9^t), v' = v / (1 - 0.999^t) after t steps (Kingma and Ba, 2015).
+    """
+
+    beta1, beta2, epsilon = 0.9, 0.999, 1e-8
+
+    def __init__(self, *vectors, **decay):
+        super().__init__(*vectors, **decay)
+        self._mean = np.zeros_like(self.parameters)
+        self._mean_square = np.zeros_like(self.parameters)
+        self._steps = 0
+
+    def _update(self, learning_rate):
+        g, m, v, step = self.gradients, self._mean, self._mean_square, self._scratch
+        self._steps += 1
+        np.multiply(g, 1 - self.beta1, out=step)
+        m *= self.beta1
+        m += step
+        np.multiply(g, g, out=step)
+        step *= 1 - self.beta2
+        v *= self.beta2
+        v += step
+        # The two corrections are numbers; moved out of the fraction, they cost no pass over the vectors.
+        np.sqrt(v, out=step)
+        step *= 1 / math.sqrt(1 - self.beta2**self._steps)
+        step += self.epsilon
+        np.divide(m, step, out=step)
+        step *= learning_rate / (1 - self.beta1**self._steps)
+        self.parameters -= step
+
+
+class AdamW(Adam):
+    """Adam whose weight decay acts on the weights themselves, not through the gradient (Loshchilov and Hutter, 2019):
+    theta *= 1 - eta * weight_decay.
+    """
+
+    def _decay(self, learning_rate):
+        if self.weight_decay:
+            self.parameters[: self.n_decayed] *= 1 - learning_rate * self.weight_decay
+
+
+OPTIMIZERS = {
+    "sgd": SGD,
+    "momentum": partial(SGD, momentum=0.9),
+    "nesterov": partial(SGD, momentum=0.9, nesterov=True),
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+}
+
+
+def clip_gradients(gradients, max_norm):
+    """Scale the flat gradient vector down, in place, to the Euclidean norm `max_norm` if it is longer.
+
+    From R. Pascanu et al., "On the difficulty of training recurrent neural networks", 2013.
+    """
+    norm = math.sqrt(np.dot(gradients, gradients))
+    if norm > max_norm:
+        gradients *= max_norm / norm
+
+
+# Schedules: the factor on the learning rate when the share t of training, 0 <= t < 1, is done.
+
+
+def constant(t):
+    """1 throughout."""
+    return 1.0
+
+
+def step(t):
+    """1, then 0.1 after half of the training, then 0.01 after three quarters (as He et al., 2016, for ResNet)."""
+    return 0.1 ** ((t >= 0.5) + (t >= 0.75))
+
+
+def inverse_time(t):
+    """1 / (1 + 9 t): falls fast, then ever slower, to 0.1 (Robbins and Monro, 1951, for the 1 / t)."""
+    return 1 / (1 + 9 * t)
+
+
+def cosine(t, warm_up=0.1):
+    """Rises in a line from 0 to 1 during `warm_up`, then falls to 0 along half a cosine (Loshchilov and Hutter, 2017)."""
+    if t < warm_up:
+        return t / warm_up
+    return (1 + math.cos(math.pi * (t - warm_up) / (1 - warm_up))) / 2
+
+
+SCHEDULES = {"constant": constant, "step": step, "inverse_time": inverse_time, "cosine": cosine}
