@@ -200,8 +200,8 @@ class MLP:
             activation_backward(da, self._activations[l - 1][:n])  # (N, D)  dL/dz = dL/da * f'(z)
             dz = da
 
-    def predict_proba(self, x, batch_size=1000):
-        """Compute the class probabilities of any number of images, `batch_size` at a time.
+    def predict_logits(self, x, batch_size=1000):
+        """Compute the logits of any number of images, `batch_size` at a time.
 
         Parameters
         ----------
@@ -213,12 +213,15 @@ class MLP:
         """
         x = np.asarray(x)
         check_inputs(x, self.sizes[0])
-        batches = (x[start : start + batch_size] for start in range(0, len(x), batch_size))
-        return np.concatenate([softmax(self.forward(batch)) for batch in batches])
+        return np.concatenate([self.forward(x[start : start + batch_size]) for start in range(0, len(x), batch_size)])
+
+    def predict_proba(self, x):
+        """Return the class probabilities, shape (N, K), of images x, shape (N, D). Each row sums to 1."""
+        return softmax(self.predict_logits(x))
 
     def predict(self, x):
-        """Return the most probable class of each image, an int array of shape (N,), for x of shape (N, D)."""
-        return self.predict_proba(x).argmax(axis=1)
+        """Return the most probable classes, ints of shape (N,), of images x, shape (N, D)."""
+        return self.predict_logits(x).argmax(axis=1)
 
     def state(self):
         """Return everything that training changes, by name: weights, biases, batch-norm scales and running averages.

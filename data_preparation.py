@@ -1,0 +1,421 @@
+"""Fashion-MNIST from the files on disk to batches: load, check, split, scale, flatten, augment, batch.
+
+Two roads lead to the same images, labels and split: `load_splits` with NumPy alone, and `load_dataloaders` with
+torchvision. Every image that enters a NumPy model goes through `preprocess`.
+"""
+
+import gzip
+import hashlib
+import os
+import struct
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from model_utils.checks import check_count, check_labels
+
+DATA_DIR = Path(__file__).parent / "data"
+
+CLASS_NAMES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+# The MD5 sums that Zalando Research published.
+MD5 = {
+    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+
+N_OFFICIAL_TRAIN = 60_000
+
+
+class DataError(Exception):
+    """A data file is missing, damaged or not what its name promises, and could not be replaced."""
+
+
+class Split(NamedTuple):
+    """Images with their labels.
+
+    Attributes
+    ----------
+    images : ndarray of uint8, shape (N, 28, 28)
+        0 is the black background.
+    labels : ndarray of int64, shape (N,)
+        Positions in `CLASS_NAMES`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Splits(NamedTuple):
+    """The three parts of the data set, each a `Split`."""
+
+    train: Split
+    validation: Split
+    test: Split
+
+
+# Files -------------------------------------------------------------------------------------------------------------
+
+
+def read_checked(name, data_dir=DATA_DIR):
+    """Read one official file, fetching it again first if it is missing or damaged.
+
+    Parameters
+    ----------
+    name : str
+        A key of `MD5`.
+    data_dir : path
+        The folder that holds `FashionMNIST/raw/`.
+
+    Returns
+    -------
+    bytes
+        The gzip-compressed content, of the published MD5 sum.
+
+    Raises
+    ------
+    DataError
+        If the file is not right on disk and no mirror delivers it. The file on disk is left as it was.
+    """
+    path = Path(data_dir) / "FashionMNIST" / "raw" / name
+    found = "no such file"
+    if path.exists():
+        content = path.read_bytes()
+        digest = hashlib.md5(content).hexdigest()
+        if digest == MD5[name]:
+            return content
+        found = f"{len(content):,} bytes with MD5 {digest}"
+    _download(path, found)
+    return path.read_bytes()
+
+
+def _download(path, found):
+    # Only a damaged or missing file needs torchvision, which takes seconds to import.
+    from torchvision.datasets import FashionMNIST
+    from torchvision.datasets.utils import download_url
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    failures = []
+    # A download becomes the file only once its checksum is right: a broken one dies with its temporary folder.
+    with tempfile.TemporaryDirectory(dir=path.parent, suffix=".tmp") as folder:
+        for mirror in FashionMNIST.mirrors:
+            print(f"{path.name}: {found}; fetching it from {mirror}")
+            try:
+                download_url(mirror + path.name, folder, md5=MD5[path.name])
+            except (OSError, RuntimeError) as error:
+                failures.append(f"{mirror}: {error}")
+            else:
+                os.replace(Path(folder) / path.name, path)
+                return
+    raise DataError(
+        f"{path}\n  expected: MD5 {MD5[path.name]}\n  found: {found}\n  tried: {'; '.join(failures)}\n"
+        f"  to do: restore the file with 'git checkout -- data', or download {path.name} from "
+        "https://github.com/zalandoresearch/fashion-mnist and put it there"
+    )
+
+
+def parse_idx(content, name):
+    """Decode an IDX file, the format of MNIST (Y. LeCun et al., 1998), of unsigned bytes.
+
+    Parameters
+    ----------
+    content : bytes
+        Two zero bytes, the element type, the number of dimensions, each dimension as a big-endian 32-bit integer,
+        then the elements, the last dimension changing fastest.
+    name : str
+        For error messages. A name with "labels" in it holds labels, any other holds images.
+
+    Returns
+    -------
+    ndarray of uint8
+        Images, shape (N, 28, 28), or labels, shape (N,).
+
+    Raises
+    ------
+    DataError
+        If the magic number, the element type, the dimensions, the length or a label is not as it should be.
+    """
+    shape_after_n = () if "labels" in name else (28, 28)
+    n_dimensions = 1 + len(shape_after_n)
+    header_size = 4 + 4 * n_dimensions
+    if len(content) < header_size:
+        raise DataError(f"{name}: expected a header of {header_size} bytes, got {len(content)} bytes in all")
+    zeros, element_type, found_dimensions = struct.unpack(">HBB", content[:4])
+    if zeros != 0:
+        raise DataError(f"{name}: expected a magic number that starts with two zero bytes, got 0x{content[:4].hex()}")
+    if element_type != 0x08:
+        raise DataError(f"{name}: expected elements of type 0x08, unsigned bytes, got 0x{element_type:02x}")
+    if found_dimensions != n_dimensions:
+        raise DataError(f"{name}: expected {n_dimensions} dimensions, got {found_dimensions}")
+    shape = struct.unpack(f">{n_dimensions}I", content[4:header_size])
+    if shape[1:] != shape_after_n:
+        raise DataError(f"{name}: expected images of 28 x 28 pixels, got {' x '.join(map(str, shape[1:]))}")
+    expected_size = header_size + int(np.prod(shape))
+    if len(content) != expected_size:
+        raise DataError(f"{name}: expected {expected_size:,} bytes for shape {shape}, got {len(content):,}")
+    array = np.frombuffer(content, np.uint8, offset=header_size).reshape(shape)
+    if "labels" in name and array.size and array.max() >= len(CLASS_NAMES):
+        raise DataError(f"{name}: expected labels from 0 to {len(CLASS_NAMES) - 1}, got {array.max()}")
+    return array
+
+
+def load_official(data_dir=DATA_DIR):
+    """Load all 70,000 images: the official 60,000 training images, then the official 10,000 test images.
+
+    Returns
+    -------
+    Split
+
+    Raises
+    ------
+    DataError
+        See `read_checked`.
+    """
+    arrays = {name: parse_idx(gzip.decompress(read_checked(name, data_dir)), name) for name in MD5}
+    images = np.concatenate([array for name, array in arrays.items() if "images" in name])
+    labels = np.concatenate([array for name, array in arrays.items() if "labels" in name])
+    return Split(images, labels.astype(np.int64))
+
+
+# Splits ------------------------------------------------------------------------------------------------------------
+
+
+def split_indices(labels, train=48_000, validation=12_000, test="official", seed=0):
+    """Choose which of the 70,000 images train, validate and test. Every class has the same share in each part.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (70000,)
+        In the order of `load_official`.
+    train, validation : int
+        Numbers of images.
+    test : "official" or int
+        "official" for the 10,000 test images that Zalando set apart, so that results compare with published ones;
+        train and validation then come from the other 60,000. A number draws all three from the 70,000 together:
+        (56_000, 7_000, 7_000) is the 80/10/10 split.
+    seed : int
+        The same seed gives the same split.
+
+    Returns
+    -------
+    tuple of three ndarrays of int
+        Positions, in random order.
+
+    Raises
+    ------
+    ValueError
+        If the numbers are not positive or add up to more images than there are.
+    """
+    check_count("train", train, minimum=len(CLASS_NAMES))
+    check_count("validation", validation, minimum=len(CLASS_NAMES))
+    if test == "official":
+        available = np.arange(N_OFFICIAL_TRAIN)
+        test_indices = np.arange(N_OFFICIAL_TRAIN, len(labels))
+    else:
+        check_count("test", test, minimum=len(CLASS_NAMES))
+        available = np.arange(len(labels))
+        test_indices = None
+    wanted = train + validation + (0 if test == "official" else test)
+    if wanted > len(available):
+        raise ValueError(
+            f"split: expected at most {len(available):,} images to divide with test={test!r}, got {wanted:,}"
+        )
+    if test_indices is None:
+        available, test_indices = _stratified_draw(labels, available, train + validation, test, seed)
+    train_indices, validation_indices = _stratified_draw(labels, available, train, validation, seed)
+    return train_indices, validation_indices, test_indices
+
+
+def _stratified_draw(labels, indices, n_first, n_second, seed):
+    return train_test_split(
+        indices, train_size=n_first, test_size=n_second, stratify=labels[indices], random_state=seed
+    )
+
+
+def load_splits(train=48_000, validation=12_000, test="official", seed=0, data_dir=DATA_DIR):
+    """Load the data set, split in three, with NumPy.
+
+    Parameters, errors: see `split_indices` and `read_checked`.
+
+    Returns
+    -------
+    Splits
+    """
+    official = load_official(data_dir)
+    parts = split_indices(official.labels, train, validation, test, seed)
+    return Splits(*(Split(official.images[part], official.labels[part]) for part in parts))
+
+
+def load_dataloaders(batch_size=128, train=48_000, validation=12_000, test="official", seed=0, data_dir=DATA_DIR):
+    """Load the data set, split in three, with torchvision.
+
+    Parameters
+    ----------
+    batch_size : int
+    train, validation, test, seed, data_dir
+        See `split_indices`: the same arguments give the same split as `load_splits`, in the same order. The training
+        loader shuffles, reproducibly from `seed`.
+
+    Returns
+    -------
+    tuple of three torch.utils.data.DataLoader
+        Batches of images, float32 of shape (N, 1, 28, 28) in [0, 1], and labels, int64 of shape (N,).
+    """
+    # Torch takes seconds to import, and the NumPy road does without.
+    import torch
+    from torch.utils.data import ConcatDataset, DataLoader, Subset
+    from torchvision.datasets import FashionMNIST
+    from torchvision.transforms import ToTensor
+
+    check_count("batch_size", batch_size)
+    _unpack_for_torchvision(data_dir)
+    halves = [FashionMNIST(data_dir, train=is_train, transform=ToTensor()) for is_train in (True, False)]
+    labels = torch.cat([half.targets for half in halves]).numpy()
+    official = ConcatDataset(halves)
+    subsets = [Subset(official, part) for part in split_indices(labels, train, validation, test, seed)]
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(
+        DataLoader(subset, batch_size, shuffle=subset is subsets[0], generator=generator) for subset in subsets
+    )
+
+
+def _unpack_for_torchvision(data_dir):
+    """Unpack the official files: torchvision reads them unpacked, and takes any file of the right name for whole."""
+    for name in MD5:
+        content = gzip.decompress(read_checked(name, data_dir))
+        path = Path(data_dir) / "FashionMNIST" / "raw" / name.removesuffix(".gz")
+        if not path.exists() or path.read_bytes() != content:
+            unfinished = path.with_suffix(".tmp")
+            unfinished.write_bytes(content)
+            os.replace(unfinished, path)
+
+
+# Pre-processing ----------------------------------------------------------------------------------------------------
+
+
+def scale(images):
+    """Scale pixels from 0 ... 255 to 0 ... 1.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, any shape
+
+    Returns
+    -------
+    ndarray of float32, same shape
+
+    Raises
+    ------
+    ValueError
+        If images are not uint8: they may have been scaled already.
+    """
+    if images.dtype != np.uint8:
+        raise ValueError(f"images: expected pixels as uint8, 0 to 255, got {images.dtype}")
+    return images / np.float32(255)
+
+
+def flatten(images):
+    """Lay the rows of each image end to end: shape (N, 28, 28) becomes (N, 784), without a copy.
+
+    Raises
+    ------
+    ValueError
+        If images are not of shape (N, 28, 28).
+    """
+    if images.ndim != 3 or images.shape[1:] != (28, 28):
+        raise ValueError(f"images: expected shape (N, 28, 28), got {images.shape}")
+    return images.reshape(len(images), 28 * 28)
+
+
+def preprocess(images):
+    """Prepare images for the MLP: uint8 of shape (N, 28, 28) becomes float32 of shape (N, 784) in [0, 1]."""
+    return scale(flatten(images))
+
+
+def one_hot(labels, n_classes=len(CLASS_NAMES)):
+    """Turn labels, shape (N,), into rows of zeros with a one at the label, float32 of shape (N, n_classes).
+
+    Raises
+    ------
+    ValueError
+        If a label is not an integer from 0 to n_classes - 1.
+    """
+    labels = check_labels(labels, len(labels), n_classes)
+    return np.eye(n_classes, dtype=np.float32)[labels]
+
+
+def augment(x, rng, flip=True, shift=2):
+    """Vary flattened images at random: a garment mirrored or moved by a few pixels is still that garment.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, 784)
+    rng : numpy.random.Generator
+    flip : bool
+        Mirror each image left to right with probability 1/2.
+    shift : int
+        Move each image by -shift to shift pixels in each direction; black (0) moves in from outside.
+
+    Returns
+    -------
+    ndarray, shape (N, 784)
+        New images; x is left as it was.
+
+    Raises
+    ------
+    ValueError
+        If x is not of shape (N, 784), or shift is negative or not an integer.
+    """
+    if x.ndim != 2 or x.shape[1] != 28 * 28:
+        raise ValueError(f"x: expected flattened images of shape (N, 784), got {x.shape}")
+    check_count("shift", shift, minimum=0)
+    n = len(x)
+    padded = np.zeros((n, 28 + 2 * shift, 28 + 2 * shift), x.dtype)
+    padded[:, shift : shift + 28, shift : shift + 28] = x.reshape(n, 28, 28)
+    if flip:
+        mirrored = rng.random(n) < 0.5
+        padded[mirrored] = padded[mirrored, :, ::-1]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (28, 28), axis=(1, 2))
+    rows, columns = rng.integers(0, 2 * shift + 1, (2, n))
+    return windows[np.arange(n), rows, columns].reshape(n, 28 * 28)
+
+
+def batches(x, labels, batch_size, rng):
+    """Go once through the data in random order.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, D)
+    labels : ndarray of int, shape (N,)
+    batch_size : int
+        The last batch is smaller if batch_size does not divide N.
+    rng : numpy.random.Generator
+
+    Yields
+    ------
+    tuple of ndarrays, shapes (B, D) and (B,)
+        The arrays are reused: the next batch overwrites them.
+    """
+    check_count("batch_size", batch_size)
+    order = rng.permutation(len(x))
+    x_batch = np.empty((min(batch_size, len(x)), x.shape[1]), x.dtype)
+    for start in range(0, len(x), batch_size):
+        chosen = order[start : start + batch_size]
+        # mode="clip" writes straight into `out`; the default would fill a copy first.
+        yield np.take(x, chosen, axis=0, out=x_batch[: len(chosen)], mode="clip"), labels[chosen]

@@ -1,0 +1,332 @@
+"""Train, evaluate and save the NumPy MLP of `model_utils.mlp`: as functions for notebooks, or as a command.
+
+    python mlp.py train --hidden-sizes 256 128 --epochs 20
+    python mlp.py evaluate models/mlp/NAME
+    python mlp.py inspect models/mlp/NAME
+    python mlp.py predict models/mlp/NAME picture.png
+"""
+
+import argparse
+import math
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import sklearn
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from tqdm import tqdm
+
+from data_preparation import CLASS_NAMES, DataError, augment, batches, load_splits, preprocess
+from model_utils.checks import check_choice, check_count, check_inputs, check_labels, check_number
+from model_utils.losses import OBJECTIVES, cross_entropy
+from model_utils.mlp import MLP
+from model_utils.optimizers import OPTIMIZERS, SCHEDULES, clip_gradients
+from model_utils.saved_models import SavedModel, SavedModelError, load_model, save_model
+
+# An accuracy on 10,000 images may differ by this much from the stored one: another processor rounds differently.
+ACCURACY_TOLERANCE = 0.0005
+
+
+def option(default, text):
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Everything that is chosen before training. The command line has an option of each name.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range. The architecture is checked by `MLP`.
+    """
+
+    hidden_sizes: tuple = option((128,), "units of each hidden layer")
+    activation: str = option("relu", "after each hidden layer: relu, leaky_relu, elu, sigmoid, tanh")
+    init: str = option("He", "initial weights: random, Xavier, He")
+    dropout: float = option(0.0, "share of hidden activations dropped in training")
+    batch_norm: bool = option(False, "normalise each hidden layer over the batch")
+    objective: str = option("cross_entropy", "cross_entropy or mean_squared_error")
+    label_smoothing: float = option(0.0, "share of each target spread evenly over all classes")
+    optimizer: str = option("momentum", "sgd, momentum, nesterov, rmsprop, adam, adamw")
+    learning_rate: float = option(0.05, "step size, before the schedule")
+    schedule: str = option("constant", "of the learning rate: constant, step, inverse_time, cosine (with warm-up)")
+    weight_decay: float = option(0.0, "pull of the weights, not the biases, towards 0")
+    clip_norm: float = option(0.0, "longest gradient allowed, 0 for any")
+    batch_size: int = option(128, "images per step")
+    epochs: int = option(10, "passes through the training split")
+    patience: int = option(0, "stop after so many epochs without a better validation accuracy, 0 for never")
+    flip: bool = option(False, "mirror half of the training images, anew each epoch")
+    shift: int = option(0, "move training images by up to so many pixels, anew each epoch")
+    seed: int = option(0, "for initial weights, dropout, order of batches and augmentation")
+
+    def __post_init__(self):
+        check_choice("objective", self.objective, OBJECTIVES)
+        check_number("label_smoothing", self.label_smoothing, 0, 1)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_number("learning_rate", self.learning_rate, 0)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_number("weight_decay", self.weight_decay, 0)
+        check_number("clip_norm", self.clip_norm, 0)
+        check_count("batch_size", self.batch_size)
+        check_count("epochs", self.epochs)
+        check_count("patience", self.patience, minimum=0)
+        check_count("shift", self.shift, minimum=0)
+        check_count("seed", self.seed, minimum=0)
+
+    @property
+    def name(self):
+        """The saved model's folder name."""
+        layers = "_".join(map(str, self.hidden_sizes))
+        return (
+            f"mlp__layers__{layers}__lr_{self.learning_rate:g}__epoch_{self.epochs}"
+            f"__activation_{self.activation}__initiation_{self.init}"
+        )
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+def build(hyperparameters, n_inputs=28 * 28, dtype=np.float32):
+    """Make the untrained MLP that the hyperparameters describe, for `n_inputs` inputs and the ten classes."""
+    h = hyperparameters
+    return MLP(
+        n_inputs, h.hidden_sizes, len(CLASS_NAMES), h.activation, h.init, h.dropout, h.batch_norm, h.seed, dtype
+    )
+
+
+def train(model, training, validation, hyperparameters, history=None, progress=True):
+    """Train an MLP with mini-batches; it ends with the weights that were best on validation.
+
+    Parameters
+    ----------
+    model : MLP
+        From `build`. However training ends, by early stopping, Ctrl-C or an error, the model keeps the weights of
+        the epoch with the highest validation accuracy so far, or its first weights if no epoch was finished.
+    training, validation : tuple of ndarrays
+        Inputs, float of shape (N, D), and labels, int of shape (N,).
+    hyperparameters : Hyperparameters
+    history : list, optional
+        Gets a row at the end of each epoch. Pass one to have the rows if training is cut short.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    list of dict
+        The history: epoch, train_loss and train_accuracy (means over the epoch's batches, as the weights changed,
+        with dropout and augmentation), validation_loss, validation_accuracy, learning_rate and seconds.
+
+    Raises
+    ------
+    ValueError
+        If inputs or labels are not as they should be.
+    TrainingDiverged
+        If the loss is NaN or infinite.
+    """
+    h = hyperparameters
+    history = [] if history is None else history
+    for x, labels in (training, validation):
+        check_inputs(x, model.sizes[0])
+        check_labels(labels, len(x), model.sizes[-1])
+    x_train, labels_train = training
+    objective = partial(OBJECTIVES[h.objective], label_smoothing=h.label_smoothing)
+    optimizer = OPTIMIZERS[h.optimizer](
+        model.parameters, model.gradients, n_decayed=model.n_weights, weight_decay=h.weight_decay
+    )
+    schedule = SCHEDULES[h.schedule]
+    rng = np.random.default_rng([h.seed, 1])  # apart from the model's own stream
+    steps_per_epoch = math.ceil(len(x_train) / h.batch_size)
+    best = {"epoch": 0, "validation_accuracy": -1.0}
+    best_state = model.state()
+
+    # To standard output, since notebooks paint standard error as if something were wrong.
+    bar = tqdm(range(1, h.epochs + 1), desc="training", unit="epoch", file=sys.stdout, disable=not progress)
+    try:
+        for epoch in bar:
+            started = time.perf_counter()
+            loss_sum = n_correct = 0
+            for step, (x, labels) in enumerate(batches(x_train, labels_train, h.batch_size, rng)):
+                if h.flip or h.shift:
+                    x = augment(x, rng, h.flip, h.shift)
+                # A diverging network overflows on its way to NaN: the error below says so, once.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    logits = model.forward(x, training=True)
+                    loss, dlogits = objective(logits, labels)
+                if not math.isfinite(loss):
+                    raise TrainingDiverged(
+                        f"loss is {loss} in epoch {epoch}, step {step + 1} of {steps_per_epoch}; the weights of epoch "
+                        f"{best['epoch']} are kept. Try a learning_rate below {h.learning_rate:g}, or clip_norm 1."
+                    )
+                model.backward(dlogits)
+                if h.clip_norm:
+                    clip_gradients(model.gradients, h.clip_norm)
+                share_done = (epoch - 1 + (step + 0.5) / steps_per_epoch) / h.epochs
+                learning_rate = h.learning_rate * schedule(share_done)
+                optimizer.step(learning_rate)
+                loss_sum += loss * len(x)
+                n_correct += int(np.count_nonzero(logits.argmax(axis=1) == labels))
+
+            validation_loss, validation_accuracy = _loss_and_accuracy(model, *validation, objective)
+            row = {
+                "epoch": epoch,
+                "train_loss": loss_sum / len(x_train),
+                "train_accuracy": n_correct / len(x_train),
+                "validation_loss": validation_loss,
+                "validation_accuracy": validation_accuracy,
+                "learning_rate": learning_rate,
+                "seconds": time.perf_counter() - started,
+            }
+            history.append(row)
+            if validation_accuracy > best["validation_accuracy"]:
+                best, best_state = row, model.state()
+            bar.set_postfix_str(
+                f"loss {row['train_loss']:.3f}, validation accuracy {validation_accuracy:.4f}, "
+                f"best {best['validation_accuracy']:.4f}"
+            )
+            if h.patience and epoch - best["epoch"] >= h.patience:
+                break
+    finally:
+        bar.close()
+        model.load_state(best_state)
+    return history
+
+
+def best_epoch(history):
+    """Return the row of the history whose weights the model has: the first of highest validation accuracy."""
+    return max(history, key=lambda row: row["validation_accuracy"])
+
+
+def evaluate(model, x, labels):
+    """Measure a trained model.
+
+    Parameters
+    ----------
+    model : MLP
+    x : ndarray of float, shape (N, D)
+    labels : ndarray of int, shape (N,)
+
+    Returns
+    -------
+    dict
+        accuracy; cross_entropy in nats; macro means of precision, recall and f1; per_class, the same three by class
+        name; confusion_matrix, where row t, column p counts images of class t that were taken for p; n_images.
+    """
+    logits = model.predict_logits(x)
+    predictions = logits.argmax(axis=1)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        labels, predictions, labels=range(len(CLASS_NAMES)), zero_division=0
+    )
+    return {
+        "accuracy": float(np.mean(predictions == labels)),
+        "cross_entropy": cross_entropy(logits, labels)[0],
+        "precision": float(precision.mean()),
+        "recall": float(recall.mean()),
+        "f1": float(f1.mean()),
+        "per_class": {
+            name: {"precision": float(p), "recall": float(r), "f1": float(f)}
+            for name, p, r, f in zip(CLASS_NAMES, precision, recall, f1, strict=True)
+        },
+        "confusion_matrix": confusion_matrix(labels, predictions, labels=range(len(CLASS_NAMES))).tolist(),
+        "n_images": len(labels),
+    }
+
+
+def _loss_and_accuracy(model, x, labels, objective):
+    logits = model.predict_logits(x)
+    return objective(logits, labels)[0], float(np.mean(logits.argmax(axis=1) == labels))
+
+
+def save(folder, model, hyperparameters, history, split, metrics):
+    """Write a trained MLP to `folder`, with all it takes to know it and to make it again.
+
+    Parameters
+    ----------
+    folder : path
+    model : MLP
+    hyperparameters : Hyperparameters
+    history : list of dict
+        From `train`.
+    split : dict
+        The arguments of `load_splits`.
+    metrics : dict
+        {"validation": ..., "test": ...}, each from `evaluate`.
+    """
+    description = {
+        "model": "NumPy MLP",
+        "sizes": list(model.sizes),
+        "n_parameters": model.n_parameters,
+        "dtype": model.dtype.name,
+        "hyperparameters": asdict(hyperparameters),
+        "split": split,
+        "epochs_run": len(history),
+        "best_epoch": best_epoch(history)["epoch"],
+        "training_seconds": round(sum(row["seconds"] for row in history), 2),
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
+    }
+    save_model(folder, SavedModel(model.state(), description, history, metrics))
+
+
+def load(folder):
+    """Read what `save` wrote.
+
+    Returns
+    -------
+    model : MLP
+    saved : SavedModel
+
+    Raises
+    ------
+    SavedModelError
+        If the folder does not hold a whole NumPy MLP.
+    """
+    saved = load_model(folder)
+    try:
+        description = saved.description
+        h = description["hyperparameters"]
+        hyperparameters = Hyperparameters(**h | {"hidden_sizes": tuple(h["hidden_sizes"])})
+        model = build(hyperparameters, description["sizes"][0], description["dtype"])
+        model.load_state(saved.weights)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SavedModelError(f"{folder}: not a saved NumPy MLP ({error!r})") from error
+    return model, saved
+
+
+def compare(training, validation, base, variants, seeds=(0,)):
+    """Train variants of one set of hyperparameters, side by side.
+
+    Parameters
+    ----------
+    training, validation : tuple of ndarrays
+        As for `train`.
+    base : Hyperparameters
+    variants : dict of str to dict
+        For each label, what differs from `base`.
+    seeds : sequence of int
+        Each variant is trained once with each seed.
+
+    Returns
+    -------
+    dict of str to list of list of dict
+        For each label, the history of each seed's run. A run that diverged has the epochs before it did.
+    """
+    histories = {label: [] for label in variants}
+    runs = [(label, seed) for seed in seeds for label in variants]
+    for label, seed in tqdm(runs, desc="comparing", unit="run", file=sys.stdout):
+        h = replace(base, **variants[label], seed=seed)
+        history = []
+        try:
+            train(build(h, training[0].shape[1]), training, validation, h, history, progress=False)
+        except TrainingDiverged:
+            pass  # the short history tells
+        histories[label].append(history)
+    return histories

@@ -1,0 +1,97 @@
+"""Saved models: a folder each, with the weights as safetensors and all else as JSON and CSV that a person can read.
+
+    weights.safetensors   the arrays, by name
+    model.json            what it is and how it was made: architecture, hyperparameters, seed, split, versions
+    history.csv           a row an epoch
+    metrics.json          validation and test metrics
+"""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+
+class SavedModelError(Exception):
+    """A saved model is incomplete or damaged."""
+
+
+class SavedModel(NamedTuple):
+    """The content of a saved model's folder.
+
+    Attributes
+    ----------
+    weights : dict of str to ndarray
+    description : dict
+        Goes through JSON, so tuples come back as lists.
+    history : list of dict
+        A row an epoch; the same keys in each.
+    metrics : dict
+    """
+
+    weights: dict
+    description: dict
+    history: list
+    metrics: dict
+
+
+def save_model(folder, saved):
+    """Write a saved model, in place of one that is there already.
+
+    The folder appears under its name only when it is complete; a stop in the middle leaves the old one.
+
+    Parameters
+    ----------
+    folder : path
+    saved : SavedModel
+    """
+    folder = Path(folder)
+    unfinished = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    save_file(saved.weights, unfinished / "weights.safetensors")
+    for name, content in (("model.json", saved.description), ("metrics.json", saved.metrics)):
+        (unfinished / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    with open(unfinished / "history.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, saved.history[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(saved.history)
+    if folder.exists():
+        shutil.rmtree(folder)
+    unfinished.rename(folder)
+
+
+def load_model(folder):
+    """Read a saved model.
+
+    Returns
+    -------
+    SavedModel
+
+    Raises
+    ------
+    SavedModelError
+        If the folder or a file in it is missing or cannot be read; it names the file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SavedModelError(f"{folder}: no such folder")
+    try:
+        path = folder / "weights.safetensors"
+        weights = load_file(path)
+        path = folder / "model.json"
+        description = json.loads(path.read_text(encoding="utf-8"))
+        path = folder / "metrics.json"
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        path = folder / "history.csv"
+        with open(path, newline="", encoding="utf-8") as file:
+            history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        raise SavedModelError(f"{path}: missing; a saved model has this file") from None
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise SavedModelError(f"{path}: damaged ({error})") from error
+    return SavedModel(weights, description, history, metrics)
