@@ -348,7 +348,7 @@ def preprocess(images):
     return scale(flatten(images))
 
 
-def one_hot(labels, n_classes=len(CLASS_NAMES)):
+def one_hot(labels, n_classes=10):
     """Turn labels, shape (N,), into rows of zeros with a one at the label, float32 of shape (N, n_classes).
 
     Raises

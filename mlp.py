@@ -1,5 +1,7 @@
 """Train, evaluate and save the NumPy MLP of `model_utils.mlp`: as functions for notebooks, or as a command.
 
+The command line, each with --help:
+
     python mlp.py train --hidden-sizes 256 128 --epochs 20
     python mlp.py evaluate models/mlp/NAME
     python mlp.py inspect models/mlp/NAME
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import sklearn
+from PIL import Image, ImageOps
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from tqdm import tqdm
 
@@ -26,6 +29,7 @@ from model_utils.losses import OBJECTIVES, cross_entropy
 from model_utils.mlp import MLP
 from model_utils.optimizers import OPTIMIZERS, SCHEDULES, clip_gradients
 from model_utils.saved_models import SavedModel, SavedModelError, load_model, save_model
+from model_utils.tables import markdown_table
 
 # An accuracy on 10,000 images may differ by this much from the stored one: another processor rounds differently.
 ACCURACY_TOLERANCE = 0.0005
@@ -95,9 +99,7 @@ class TrainingDiverged(ArithmeticError):
 def build(hyperparameters, n_inputs=28 * 28, dtype=np.float32):
     """Make the untrained MLP that the hyperparameters describe, for `n_inputs` inputs and the ten classes."""
     h = hyperparameters
-    return MLP(
-        n_inputs, h.hidden_sizes, len(CLASS_NAMES), h.activation, h.init, h.dropout, h.batch_norm, h.seed, dtype
-    )
+    return MLP(n_inputs, h.hidden_sizes, len(CLASS_NAMES), h.activation, h.init, h.dropout, h.batch_norm, h.seed, dtype)
 
 
 def train(model, training, validation, hyperparameters, history=None, progress=True):
@@ -330,3 +332,156 @@ def compare(training, validation, base, variants, seeds=(0,)):
             pass  # the short history tells
         histories[label].append(history)
     return histories
+
+
+# The command line ---------------------------------------------------------------------------------------------------
+
+
+def main(arguments=None):
+    """Run the command line; return its exit status."""
+    args = _parser().parse_args(arguments)
+    try:
+        return args.command(args)
+    except (ValueError, DataError, SavedModelError, TrainingDiverged, OSError) as error:
+        print(f"mlp.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("mlp.py: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="mlp.py", description="A hand-written NumPy multilayer perceptron on Fashion-MNIST."
+    )
+    commands = parser.add_subparsers(required=True)
+    formatter = argparse.ArgumentDefaultsHelpFormatter
+
+    command = commands.add_parser(
+        "train",
+        help="train an MLP, measure it on the test images and save it",
+        description="Train an MLP, keep the weights that were best on validation, measure it once on the test images, "
+        "and save it in a folder named after what is in it. Ctrl-C ends training early; the best weights so far are "
+        "then measured and saved.",
+        formatter_class=formatter,
+    )
+    for f in fields(Hyperparameters):
+        if f.type is bool:
+            kind = {"action": argparse.BooleanOptionalAction}
+        elif f.type is tuple:
+            kind = {"type": int, "nargs": "*", "metavar": "UNITS"}
+        else:
+            kind = {"type": f.type, "metavar": f.type.__name__.upper()}
+        flag = "--" + f.name.replace("_", "-")
+        command.add_argument(flag, default=f.default, help=f.metadata["help"], **kind)
+    command.add_argument("--train-size", type=int, default=48_000, help="training images")
+    command.add_argument("--validation-size", type=int, default=12_000, help="validation images")
+    command.add_argument(
+        "--test-size",
+        type=lambda text: text if text == "official" else int(text),
+        default="official",
+        help="'official' for the 10,000 that Zalando set apart, or a number to draw all three from the 70,000",
+    )
+    command.add_argument("--split-seed", type=int, default=0, help="for the split")
+    command.add_argument("--models-dir", type=Path, default=Path("models/mlp"), help="where the folder goes")
+    command.add_argument("--overwrite", action="store_true", help="replace a saved model of the same name")
+    command.set_defaults(command=_train_command)
+
+    def add_reader(name, function, text):
+        reader = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        reader.add_argument("folder", type=Path, help="a saved model, such as models/mlp/NAME")
+        reader.set_defaults(command=function)
+        return reader
+
+    add_reader(
+        "evaluate",
+        _evaluate_command,
+        "run a saved model on the test images and compare its accuracy with the stored one",
+    )
+    add_reader("inspect", _inspect_command, "show what a saved model is, how it was trained and how good it is")
+    command = add_reader("predict", _predict_command, "name the garment in each picture")
+    command.add_argument("pictures", type=Path, nargs="+", help="image files; they are made grey and 28 x 28")
+    command.add_argument("--invert", action="store_true", help="for a dark garment on a light background")
+    return parser
+
+
+def _train_command(args):
+    args.hidden_sizes = tuple(args.hidden_sizes)
+    h = Hyperparameters(**{f.name: getattr(args, f.name) for f in fields(Hyperparameters)})
+    model = build(h)
+    folder = args.models_dir / h.name
+    if folder.exists() and not args.overwrite:
+        raise ValueError(f"{folder} exists; move it away, or replace it with --overwrite")
+    split = {
+        "train": args.train_size,
+        "validation": args.validation_size,
+        "test": args.test_size,
+        "seed": args.split_seed,
+    }
+    training, validation, test = ((preprocess(part.images), part.labels) for part in load_splits(**split))
+    print(model)
+    history = []
+    status = 0
+    try:
+        train(model, training, validation, h, history)
+    except (KeyboardInterrupt, TrainingDiverged) as stop:
+        if not history:
+            raise
+        print(f"mlp.py: {stop or 'interrupted'}", file=sys.stderr)
+        status = 130 if isinstance(stop, KeyboardInterrupt) else 1
+    metrics = {"validation": evaluate(model, *validation), "test": evaluate(model, *test)}
+    save(folder, model, h, history, split, metrics)
+    print(f"best epoch {best_epoch(history)['epoch']} of {len(history)}, saved in {folder}")
+    print(f"test accuracy {metrics['test']['accuracy']:.4f}")
+    return status
+
+
+def _evaluate_command(args):
+    model, saved = load(args.folder)
+    test = load_splits(**saved.description["split"]).test
+    accuracy = evaluate(model, preprocess(test.images), test.labels)["accuracy"]
+    stored = saved.metrics["test"]["accuracy"]
+    agrees = abs(accuracy - stored) <= ACCURACY_TOLERANCE
+    if not agrees:
+        print(f"mlp.py: the stored test accuracy is {stored:.4f}: the weights are not those measured", file=sys.stderr)
+    print(f"{len(test.labels):,} test images")
+    print(f"test accuracy {accuracy:.4f}")
+    return 0 if agrees else 1
+
+
+def _inspect_command(args):
+    model, saved = load(args.folder)
+    description, metrics = saved.description, saved.metrics
+    best = best_epoch(saved.history)
+    last = saved.history[-1]
+    print(f"{args.folder.name}\n\n{model}\n")
+    print(markdown_table(["hyperparameter", "value"], description["hyperparameters"].items()), end="\n\n")
+    print(markdown_table(["split", "value"], description["split"].items()), end="\n\n")
+    columns = ["epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
+    rows = [[f"{row['epoch']:.0f}", *(f"{row[key]:.4f}" for key in columns[1:])] for row in (best, last)]
+    print(markdown_table(["history", *columns], [["best", *rows[0]], ["last", *rows[1]]]))
+    print(f"{description['training_seconds']} seconds of training\n")
+    names = ["precision", "recall", "f1"]
+    rows = [[name, *(f"{row[key]:.4f}" for key in names)] for name, row in metrics["test"]["per_class"].items()]
+    rows.append(["macro mean", *(f"{metrics['test'][key]:.4f}" for key in names)])
+    print(markdown_table(["test, per class", *names], rows), end="\n\n")
+    for part in ("validation", "test"):
+        print(f"{part} accuracy {metrics[part]['accuracy']:.4f}")
+    return 0
+
+
+def _predict_command(args):
+    model, _ = load(args.folder)
+    for path in args.pictures:
+        with Image.open(path) as picture:
+            grey = picture.convert("L").resize((28, 28))
+        if args.invert:
+            grey = ImageOps.invert(grey)
+        probabilities = model.predict_proba(preprocess(np.asarray(grey)[np.newaxis]))[0]
+        best_three = np.argsort(probabilities)[:-4:-1]
+        print(f"{path}: {', '.join(f'{CLASS_NAMES[k]} {probabilities[k]:.3f}' for k in best_three)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

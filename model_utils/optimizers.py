@@ -176,7 +176,7 @@ def inverse_time(t):
 
 
 def cosine(t, warm_up=0.1):
-    """Rises in a line from 0 to 1 during `warm_up`, then falls to 0 along half a cosine (Loshchilov and Hutter, 2017)."""
+    """Rises in a line from 0 to 1 in `warm_up`, then falls to 0 along half a cosine (Loshchilov and Hutter, 2017)."""
     if t < warm_up:
         return t / warm_up
     return (1 + math.cos(math.pi * (t - warm_up) / (1 - warm_up))) / 2

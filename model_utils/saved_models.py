@@ -1,5 +1,7 @@
 """Saved models: a folder each, with the weights as safetensors and all else as JSON and CSV that a person can read.
 
+What a folder holds:
+
     weights.safetensors   the arrays, by name
     model.json            what it is and how it was made: architecture, hyperparameters, seed, split, versions
     history.csv           a row an epoch

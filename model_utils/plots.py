@@ -1,0 +1,206 @@
+"""The notebooks' pictures. Each function returns a matplotlib Figure, which a notebook shows as a cell's value."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+WIDTH = 10  # inches, of every figure
+
+
+def _new_figure(height, rows=1, columns=1, **subplots):
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
+
+
+def _show_image(axes, image, title="", **style):
+    axes.imshow(image, **({"cmap": "gray"} | style))
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=9)
+
+
+def sample_grid(images, labels, class_names, per_class=12):
+    """Draw the first images of each class, a row a class.
+
+    Parameters
+    ----------
+    images : ndarray, shape (N, 28, 28)
+    labels : ndarray of int, shape (N,)
+    class_names : sequence of str
+    per_class : int
+    """
+    figure, axes = _new_figure(7.5, len(class_names), 1)
+    for k, name in enumerate(class_names):
+        chosen = images[labels == k][:per_class]
+        _show_image(axes[k, 0], np.concatenate(list(chosen), axis=1))
+        axes[k, 0].set_ylabel(name, rotation=0, ha="right", va="center")
+    return figure
+
+
+def class_distribution(splits, class_names):
+    """Draw the number of images of each class in each part of a `Splits`."""
+    figure, [[axes]] = _new_figure(3.2)
+    positions = np.arange(len(class_names))
+    bar_width = 0.8 / len(splits)
+    for i, (part, split) in enumerate(zip(splits._fields, splits, strict=True)):
+        counts = np.bincount(split.labels, minlength=len(class_names))
+        bars = axes.bar(positions + (i - 1) * bar_width, counts, bar_width, label=f"{part} ({len(split.labels):,})")
+        axes.bar_label(bars, fontsize=7)
+    axes.set_xticks(positions, class_names, rotation=20)
+    axes.set_ylabel("images")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def image_rows(rows, titles):
+    """Draw rows of images.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (R, C, 28, 28)
+    titles : sequence of str
+        One for each row.
+    """
+    figure, axes = _new_figure(0.85 * len(rows), len(rows), 1)
+    for row, title, ax in zip(rows, titles, axes[:, 0], strict=True):
+        _show_image(ax, np.concatenate(list(row), axis=1))
+        ax.set_ylabel(title, rotation=0, ha="right", va="center")
+    return figure
+
+
+def activation_functions(activations):
+    """Draw each activation and its derivative.
+
+    Parameters
+    ----------
+    activations : dict of str to (forward, backward)
+        As in `layers.ACTIVATIONS`.
+    """
+    figure, axes = _new_figure(2.4, 1, len(activations), sharex=True)
+    z = np.linspace(-3, 3, 301)
+    for ax, (name, (forward, backward)) in zip(axes[0], activations.items(), strict=True):
+        a, derivative = z.copy(), np.ones_like(z)
+        forward(a)
+        backward(derivative, a)
+        ax.plot(z, a, label="$f(z)$")
+        ax.plot(z, derivative, "--", label="$f'(z)$")
+        ax.set(title=name, xlabel="$z$", ylim=(-1.3, 2.2))
+        ax.grid(alpha=0.3)
+    axes[0, 0].legend(loc="upper left", fontsize=8)
+    return figure
+
+
+def learning_curves(histories):
+    """Draw loss and accuracy over the epochs, training dashed and validation solid.
+
+    Parameters
+    ----------
+    histories : dict of str to list of dict
+        By model, the rows of `mlp.train`.
+    """
+    figure, axes = _new_figure(3.6, 1, 2)
+    for i, (label, history) in enumerate(histories.items()):
+        epochs = [row["epoch"] for row in history]
+        for ax, quantity in zip(axes[0], ("loss", "accuracy"), strict=True):
+            for part, style in (("train", "--"), ("validation", "-")):
+                values = [row[f"{part}_{quantity}"] for row in history]
+                ax.plot(epochs, values, style, color=f"C{i}", label=f"{label}, {part}")
+            ax.set(xlabel="epoch", ylabel=quantity)
+            ax.grid(alpha=0.3)
+    axes[0, 1].legend(fontsize=8)
+    return figure
+
+
+def comparison(histories, title):
+    """Draw what `mlp.compare` returned: the best validation accuracy of each run, and the mean curve of each variant.
+
+    Parameters
+    ----------
+    histories : dict of str to list of list of dict
+        For each variant, a history for each seed. Runs that diverged in their first epoch are left out.
+    title : str
+    """
+    figure, axes = _new_figure(3.2, 1, 2)
+    dots, curves = axes[0]
+    for i, (label, runs) in enumerate(histories.items()):
+        accuracies = [[row["validation_accuracy"] for row in run] for run in runs if run]
+        bests = [max(run) for run in accuracies]
+        dots.scatter(bests, [i] * len(bests), color=f"C{i}", alpha=0.7)
+        if not accuracies:
+            continue
+        dots.plot([np.mean(bests)] * 2, [i - 0.3, i + 0.3], color=f"C{i}", linewidth=2)
+        shortest = min(map(len, accuracies))
+        mean_curve = np.mean([run[:shortest] for run in accuracies], axis=0)
+        curves.plot(range(1, shortest + 1), mean_curve, ".-", color=f"C{i}", label=label)
+    dots.set_yticks(range(len(histories)), list(histories))
+    dots.invert_yaxis()
+    dots.set(xlabel="best validation accuracy: each run, and the mean", title=title)
+    curves.set(xlabel="epoch", ylabel="validation accuracy, mean")
+    curves.xaxis.get_major_locator().set_params(integer=True)
+    curves.legend(fontsize=8)
+    for ax in (dots, curves):
+        ax.grid(alpha=0.3)
+    return figure
+
+
+def confusion_matrix(matrix, class_names):
+    """Draw a confusion matrix, the number of images in each cell.
+
+    Parameters
+    ----------
+    matrix : array-like of int, shape (K, K)
+        Row t, column p: images of class t that were taken for p.
+    """
+    matrix = np.asarray(matrix)
+    shares = matrix / matrix.sum(axis=1, keepdims=True)
+    figure, [[axes]] = _new_figure(6.5)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for t, p in np.ndindex(matrix.shape):
+        if matrix[t, p]:
+            axes.text(p, t, matrix[t, p], ha="center", va="center", fontsize=8, color="wk"[int(shares[t, p] < 0.5)])
+    positions = range(len(class_names))
+    axes.set_xticks(positions, class_names, rotation=40, ha="right")
+    axes.set_yticks(positions, class_names)
+    axes.set(xlabel="predicted", ylabel="true")
+    return figure
+
+
+def confident_mistakes(images, labels, probabilities, class_names, n=16):
+    """Draw the wrongly classified images whose wrong class got the highest probability.
+
+    Parameters
+    ----------
+    images : ndarray, shape (N, 28, 28)
+    labels : ndarray of int, shape (N,)
+    probabilities : ndarray, shape (N, K)
+    class_names : sequence of str
+    n : int
+        A multiple of 8.
+    """
+    predictions = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predictions != labels)
+    worst = wrong[np.argsort(-probabilities[wrong, predictions[wrong]], kind="stable")][:n]
+    figure, axes = _new_figure(1.95 * n / 8, n // 8, 8)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, i in zip(axes.flat, worst, strict=False):
+        title = f"{class_names[predictions[i]]}\n{probabilities[i, predictions[i]]:.3f}\nis {class_names[labels[i]]}"
+        _show_image(ax, images[i], title)
+    return figure
+
+
+def first_layer(W, n=32):
+    """Draw the weights of the first layer's most strongly connected units as images, white 0, red +, blue -.
+
+    Parameters
+    ----------
+    W : ndarray, shape (784, H)
+    n : int
+        A multiple of 16.
+    """
+    strongest = np.argsort(-np.linalg.norm(W, axis=0), kind="stable")[:n]
+    limit = np.abs(W[:, strongest]).max() / 2
+    figure, axes = _new_figure(0.7 * n / 16, n // 16, 16)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, unit in zip(axes.flat, strongest, strict=False):
+        _show_image(ax, W[:, unit].reshape(28, 28), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    return figure

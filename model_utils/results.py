@@ -1,0 +1,78 @@
+"""Tables made from stored results, so that no document holds a number typed by hand.
+
+The command line:
+
+    python -m model_utils.results models                     print the table of the models saved under models/
+    python -m model_utils.results models --into README.md    write it between the marks in README.md
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+from model_utils.saved_models import load_model
+from model_utils.tables import markdown_table
+
+
+def models_table(models_dir):
+    """Lay out the test accuracy and training time of every saved model under a folder.
+
+    Parameters
+    ----------
+    models_dir : path
+        Holds a folder for each kind of model, such as mlp, with the saved models in it.
+
+    Returns
+    -------
+    str
+        A Markdown table, least accurate first.
+    """
+    saved_models = {path.parent: load_model(path.parent) for path in Path(models_dir).glob("*/*/model.json")}
+    by_accuracy = sorted(saved_models.items(), key=lambda item: item[1].metrics["test"]["accuracy"])
+    rows = [
+        (
+            folder.name,
+            f"{saved.metrics['test']['accuracy']:.4f}",
+            f"{saved.metrics['validation']['accuracy']:.4f}",
+            f"{saved.description['n_parameters']:,}",
+            f"{saved.description['training_seconds']:.0f} s",
+        )
+        for folder, saved in by_accuracy
+    ]
+    return markdown_table(["model", "test accuracy", "validation accuracy", "parameters", "training time"], rows)
+
+
+def write_between_marks(path, name, text):
+    """Replace what stands between <!-- name --> and <!-- /name --> in a Markdown file.
+
+    Raises
+    ------
+    ValueError
+        If the file has no such marks.
+    """
+    path = Path(path)
+    document, n = re.subn(
+        rf"(<!-- {name} -->\n).*(<!-- /{name} -->)",
+        lambda marks: f"{marks[1]}{text}\n{marks[2]}",
+        path.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
+    if n != 1:
+        raise ValueError(f"{path}: expected <!-- {name} --> and <!-- /{name} --> once, found {n}")
+    path.write_text(document, encoding="utf-8")
+
+
+def main():
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Print the table of saved models, or write it into a document.")
+    parser.add_argument("models_dir", type=Path, help="such as models")
+    parser.add_argument("--into", type=Path, help="a Markdown file with the marks <!-- models --> and <!-- /models -->")
+    args = parser.parse_args()
+    table = models_table(args.models_dir)
+    print(table)
+    if args.into:
+        write_between_marks(args.into, "models", table)
+
+
+if __name__ == "__main__":
+    main()
