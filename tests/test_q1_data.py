@@ -225,7 +225,7 @@ def test_q2b_preprocess_scales_to_0_1_and_nothing_is_scaled_twice():
     assert x.dtype == np.float32
     assert x.shape == (3, 784)
     np.testing.assert_array_equal(x[0, :3], np.float32([1, 0.2, 0]))
-    with pytest.raises(ValueError, match="images: expected pixels as uint8.* got float32"):
+    with pytest.raises(ValueError, match="images: expected pixels as uint8, 0 to 255, got float32"):
         dp.scale(x)
 
 
