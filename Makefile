@@ -30,7 +30,7 @@ lab: $(READY)
 	$(BIN)/jupyter lab mlp_implementation.ipynb
 
 bench: $(READY)
-	$(BIN)/python benchmarks/mlp_epoch.py
+	$(BIN)/python -m benchmarks.mlp_epoch
 
 clean:
 	rm -rf .venv runs

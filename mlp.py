@@ -334,6 +334,27 @@ def compare(training, validation, base, variants, seeds=(0,)):
     return histories
 
 
+def comparison_table(histories):
+    """Lay out what `compare` returned.
+
+    Returns
+    -------
+    str
+        A Markdown table, a row a variant: mean and standard deviation over the n runs of the best validation accuracy,
+        mean training accuracy in the last epoch, mean seconds an epoch. A diverged run counts as accuracy 0.
+    """
+    rows = []
+    for label, runs in histories.items():
+        bests = [best_epoch(run)["validation_accuracy"] if run else 0.0 for run in runs]
+        last = [run[-1]["train_accuracy"] for run in runs if run] or [0.0]
+        seconds = [row["seconds"] for run in runs for row in run] or [0.0]
+        spread = f" ± {np.std(bests, ddof=1):.4f}" if len(bests) > 1 else ""
+        rows.append(
+            (label, f"{np.mean(bests):.4f}{spread}", len(bests), f"{np.mean(last):.4f}", f"{np.mean(seconds):.2f}")
+        )
+    return markdown_table(["setting", "best validation accuracy", "n", "last training accuracy", "s/epoch"], rows)
+
+
 # The command line ---------------------------------------------------------------------------------------------------
 
 

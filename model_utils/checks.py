@@ -39,7 +39,7 @@ def check_inputs(x, n_inputs, finite=True):
         raise ValueError(f"x: expected shape (N, {n_inputs}) with N at least 1, got {x.shape}")
     if finite and not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
-        raise ValueError(f"x: expected finite numbers, got {x[row, column]} in row {row}, column {column}")
+        raise ValueError(f"x: expected finite numbers, got {x[row, column]} in column {column}")
 
 
 def check_labels(labels, n, k):

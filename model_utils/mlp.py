@@ -45,6 +45,8 @@ class MLP:
         The weights come first.
     W, b, dW, db : list of ndarray
         Per layer, of shapes (D_l, H_l) and (H_l,): views into the flat vectors.
+    layer_inputs : list of ndarray or None
+        a_0 ... a_(L-1) of the last forward pass in training mode, for `backward`; None after any other.
 
     Raises
     ------
@@ -106,7 +108,7 @@ class MLP:
                 self.norms.append(BatchNorm(gamma, self.named_gradients[f"gamma{l + 1}"]))
 
         self._make_buffers(0)
-        self._inputs = None
+        self.layer_inputs = None
 
     def forward(self, x, training=False):
         """Compute the logits of a batch.
@@ -155,7 +157,7 @@ class MLP:
             inputs.append(a)
         logits = a @ self.W[-1] + self.b[-1]  # (N, K)
 
-        self._inputs = inputs if training else None
+        self.layer_inputs = inputs if training else None
         return logits
 
     def backward(self, dlogits):
@@ -178,16 +180,16 @@ class MLP:
         ValueError
             If dlogits is not of shape (N, K).
         """
-        if self._inputs is None:
+        if self.layer_inputs is None:
             raise RuntimeError("backward: call forward(x, training=True) first")
-        n = len(self._inputs[0])
+        n = len(self.layer_inputs[0])
         if dlogits.shape != (n, self.sizes[-1]):
             raise ValueError(f"dlogits: expected shape {(n, self.sizes[-1])}, got {dlogits.shape}")
         _, activation_backward = ACTIVATIONS[self.activation]
 
         dz = np.asarray(dlogits, self.dtype)  # (N, K)
         for l in reversed(range(len(self.W))):
-            a = self._inputs[l]  # (N, D), what this layer was fed
+            a = self.layer_inputs[l]  # (N, D), what this layer was fed
             np.sum(dz, axis=0, out=self.db[l])  # (H,)    dL/db = sum_n dL/dz_n
             if self.batch_norm and l < len(self.norms):
                 self.norms[l].backward(dz)  # (N, H)  through z = gamma x_hat(a W) + b, down to a W
@@ -212,7 +214,7 @@ class MLP:
         ndarray, shape (N, K)
         """
         x = np.asarray(x)
-        check_inputs(x, self.sizes[0])
+        check_inputs(x, self.sizes[0], finite=False)  # forward looks at each batch
         return np.concatenate([self.forward(x[start : start + batch_size]) for start in range(0, len(x), batch_size)])
 
     def predict_proba(self, x):

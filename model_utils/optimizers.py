@@ -6,13 +6,12 @@ and defaults are PyTorch's, so that the two can be compared step by step.
 """
 
 import math
-from functools import partial
 
 import numpy as np
 
 
 class Optimizer:
-    """What all optimizers share: the vectors, a scratch vector and weight decay.
+    """What all optimizers share: the vectors and weight decay.
 
     Parameters
     ----------
@@ -24,66 +23,72 @@ class Optimizer:
         Adds weight_decay * theta to g, the gradient of weight_decay / 2 * |theta|^2.
     """
 
+    n_averages = 0  # running vectors that the optimizer keeps, such as a velocity
+
     def __init__(self, parameters, gradients, n_decayed=0, weight_decay=0.0):
         self.parameters = parameters
         self.gradients = gradients
         self.n_decayed = n_decayed
         self.weight_decay = weight_decay
+        self.n_steps = 0
+        self._averages = np.zeros((self.n_averages, len(parameters)), parameters.dtype)
         self._scratch = np.empty_like(parameters)
 
     def step(self, learning_rate):
         """Update the parameters once."""
-        self._decay(learning_rate)
-        self._update(learning_rate)
-
-    def _decay(self, learning_rate):
+        self.n_steps += 1
         if self.weight_decay:
-            decay = self._scratch[: self.n_decayed]
-            np.multiply(self.parameters[: self.n_decayed], self.weight_decay, out=decay)
-            self.gradients[: self.n_decayed] += decay
+            decayed = slice(self.n_decayed)
+            self._decay(self.parameters[decayed], self.gradients[decayed], self._scratch[decayed], learning_rate)
+        self._update(self.parameters, self.gradients, self._averages, self._scratch, learning_rate)
+
+    def _decay(self, theta, g, scratch, learning_rate):
+        g += np.multiply(theta, self.weight_decay, out=scratch)
 
 
 class SGD(Optimizer):
-    """theta -= eta g; with momentum v = mu v + g and theta -= eta v; Nesterov's takes g + mu v instead of v.
+    """theta -= eta g (Robbins and Monro, 1951)."""
 
-    References
-    ----------
-    I. Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
-    """
+    def _update(self, theta, g, averages, step, learning_rate):
+        np.multiply(g, learning_rate, out=step)
+        theta -= step
 
-    def __init__(self, *vectors, momentum=0.0, nesterov=False, **decay):
-        super().__init__(*vectors, **decay)
-        self.momentum = momentum
-        self.nesterov = nesterov
-        self._velocity = np.zeros_like(self.parameters)
 
-    def _update(self, learning_rate):
-        g, v, step = self.gradients, self._velocity, self._scratch
-        if not self.momentum:
-            np.multiply(g, learning_rate, out=step)
-        else:
-            v *= self.momentum
-            v += g
-            if self.nesterov:
-                np.multiply(v, self.momentum, out=step)
-                step += g
-                step *= learning_rate
-            else:
-                np.multiply(v, learning_rate, out=step)
-        self.parameters -= step
+class Momentum(Optimizer):
+    """v = 0.9 v + g; theta -= eta v (Polyak, 1964)."""
+
+    n_averages = 1
+    mu = 0.9
+
+    def _update(self, theta, g, averages, step, learning_rate):
+        (v,) = averages
+        v *= self.mu
+        v += g
+        np.multiply(v, learning_rate, out=step)
+        theta -= step
+
+
+class Nesterov(Momentum):
+    """v = 0.9 v + g; theta -= eta (g + 0.9 v), a gradient step from where v leads (Sutskever et al., 2013)."""
+
+    def _update(self, theta, g, averages, step, learning_rate):
+        (v,) = averages
+        v *= self.mu
+        v += g
+        np.multiply(v, self.mu, out=step)
+        step += g
+        step *= learning_rate
+        theta -= step
 
 
 class RMSprop(Optimizer):
     """v = 0.99 v + 0.01 g^2; theta -= eta g / (sqrt(v) + 1e-8) (Hinton's Coursera lecture 6e, 2012)."""
 
+    n_averages = 1
     alpha, epsilon = 0.99, 1e-8
 
-    def __init__(self, *vectors, **decay):
-        super().__init__(*vectors, **decay)
-        self._mean_square = np.zeros_like(self.parameters)
-
-    def _update(self, learning_rate):
-        g, v, step = self.gradients, self._mean_square, self._scratch
+    def _update(self, theta, g, averages, step, learning_rate):
+        (v,) = averages
         np.multiply(g, g, out=step)
         step *= 1 - self.alpha
         v *= self.alpha
@@ -92,7 +97,7 @@ class RMSprop(Optimizer):
         step += self.epsilon
         np.divide(g, step, out=step)
         step *= learning_rate
-        self.parameters -= step
+        theta -= step
 
 
 class Adam(Optimizer):
@@ -100,17 +105,11 @@ class Adam(Optimizer):
     starts corrected by m' = m / (1 - 0.9^t), v' = v / (1 - 0.999^t) after t steps (Kingma and Ba, 2015).
     """
 
+    n_averages = 2
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
 
-    def __init__(self, *vectors, **decay):
-        super().__init__(*vectors, **decay)
-        self._mean = np.zeros_like(self.parameters)
-        self._mean_square = np.zeros_like(self.parameters)
-        self._steps = 0
-
-    def _update(self, learning_rate):
-        g, m, v, step = self.gradients, self._mean, self._mean_square, self._scratch
-        self._steps += 1
+    def _update(self, theta, g, averages, step, learning_rate):
+        m, v = averages
         np.multiply(g, 1 - self.beta1, out=step)
         m *= self.beta1
         m += step
@@ -118,13 +117,13 @@ class Adam(Optimizer):
         step *= 1 - self.beta2
         v *= self.beta2
         v += step
-        # The two corrections are numbers; moved out of the fraction, they cost no pass over the vectors.
+        # The corrections are two numbers. Multiplying the fraction through by c leaves no pass over v for them.
+        c = math.sqrt(1 - self.beta2**self.n_steps)
         np.sqrt(v, out=step)
-        step *= 1 / math.sqrt(1 - self.beta2**self._steps)
-        step += self.epsilon
+        step += self.epsilon * c
         np.divide(m, step, out=step)
-        step *= learning_rate / (1 - self.beta1**self._steps)
-        self.parameters -= step
+        step *= learning_rate * c / (1 - self.beta1**self.n_steps)
+        theta -= step
 
 
 class AdamW(Adam):
@@ -132,15 +131,14 @@ class AdamW(Adam):
     theta *= 1 - eta * weight_decay.
     """
 
-    def _decay(self, learning_rate):
-        if self.weight_decay:
-            self.parameters[: self.n_decayed] *= 1 - learning_rate * self.weight_decay
+    def _decay(self, theta, g, scratch, learning_rate):
+        theta *= 1 - learning_rate * self.weight_decay
 
 
 OPTIMIZERS = {
     "sgd": SGD,
-    "momentum": partial(SGD, momentum=0.9),
-    "nesterov": partial(SGD, momentum=0.9, nesterov=True),
+    "momentum": Momentum,
+    "nesterov": Nesterov,
     "rmsprop": RMSprop,
     "adam": Adam,
     "adamw": AdamW,

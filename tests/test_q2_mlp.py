@@ -291,8 +291,8 @@ def test_q2e_losses_refuse_bad_labels(objective, wrong, message):
         (np.zeros((3, 8)), r"x: expected shape \(N, 7\) .* got \(3, 8\)"),
         (np.zeros((0, 7)), r"x: expected shape \(N, 7\) with N at least 1, got \(0, 7\)"),
         (np.zeros(7), r"x: .* got \(7,\)"),
-        (np.array([[0, 1, 2, np.nan, 4, 5, 6]]), "x: expected finite numbers, got nan in row 0, column 3"),
-        (np.array([[0] * 7, [0] * 6 + [-np.inf]]), "x: expected finite numbers, got -inf in row 1, column 6"),
+        (np.array([[0, 1, 2, np.nan, 4, 5, 6]]), "x: expected finite numbers, got nan in column 3"),
+        (np.array([[0] * 7, [0] * 6 + [-np.inf]]), "x: expected finite numbers, got -inf in column 6"),
     ],
 )
 def test_q2c_forward_refuses_bad_input(bad, message):

@@ -1,0 +1,409 @@
+"""Question 2f: training, saved models and the command line."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mlp
+from data_preparation import load_splits, preprocess
+from model_utils.saved_models import SavedModel, SavedModelError, load_model, save_model
+
+ROOT = Path(mlp.__file__).parent
+SMALL_SPLIT = {"train": 3000, "validation": 1000, "test": "official", "seed": 0}
+
+
+def validation_accuracy(model, small_data):
+    inputs, labels = small_data[1]
+    return np.mean(model.predict(inputs) == labels)
+
+
+# Training
+
+
+def test_q2f_training_learns_real_garments(trained, small_data):
+    model, h, history = trained
+    assert len(history) == h.epochs
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert validation_accuracy(model, small_data) > 0.7  # a guess is right in 0.1
+
+
+def test_q2f_training_ends_with_the_weights_best_on_validation(small_data):
+    h = mlp.Hyperparameters(hidden_sizes=(32,), epochs=6, learning_rate=0.3)  # high enough to go up and down
+    model = mlp.build(h)
+    history = mlp.train(model, *small_data, h, progress=False)
+    accuracies = [row["validation_accuracy"] for row in history]
+    assert accuracies[-1] < max(accuracies), "or this test shows nothing"
+    assert validation_accuracy(model, small_data) == max(accuracies) == mlp.best_epoch(history)["validation_accuracy"]
+
+
+def test_q2f_same_seed_same_weights_to_the_last_bit(small_data):
+    def train(seed):
+        h = mlp.Hyperparameters(hidden_sizes=(32,), epochs=2, dropout=0.2, flip=True, shift=1, seed=seed)
+        model = mlp.build(h)
+        mlp.train(model, *small_data, h, progress=False)
+        return model.parameters
+
+    np.testing.assert_array_equal(train(0), train(0))
+    assert not np.array_equal(train(0), train(1))
+
+
+def test_q2f_early_stopping_waits_for_its_patience(small_data):
+    h = mlp.Hyperparameters(hidden_sizes=(32,), epochs=50, learning_rate=0.3, patience=2)
+    history = mlp.train(mlp.build(h), *small_data, h, progress=False)
+    assert len(history) < 50
+    assert history[-1]["epoch"] - mlp.best_epoch(history)["epoch"] == 2
+
+
+def test_q2f_learning_rate_follows_its_schedule(small_data):
+    h = mlp.Hyperparameters(hidden_sizes=(8,), epochs=4, learning_rate=0.1, schedule="step")
+    history = mlp.train(mlp.build(h), *small_data, h, progress=False)
+    assert [row["learning_rate"] for row in history] == pytest.approx([0.1, 0.1, 0.01, 0.001])
+
+
+def test_q2f_weight_decay_shrinks_the_weights(small_data):
+    def weight_norm(weight_decay):
+        h = mlp.Hyperparameters(hidden_sizes=(32,), epochs=2, weight_decay=weight_decay)
+        model = mlp.build(h)
+        mlp.train(model, *small_data, h, progress=False)
+        return np.linalg.norm(model.W[0])
+
+    assert weight_norm(0.05) < 0.8 * weight_norm(0.0)
+
+
+def test_q2f_progress_bar_shows_live_figures(small_data, capsys):
+    h = mlp.Hyperparameters(hidden_sizes=(8,), epochs=2)
+    history = mlp.train(mlp.build(h), *small_data, h)
+    last_line = capsys.readouterr().out.split("\r")[-1]
+    assert "2/2" in last_line
+    assert f"validation accuracy {history[-1]['validation_accuracy']:.4f}" in last_line
+
+
+def test_q2f_diverging_loss_stops_with_a_hint_and_keeps_the_last_good_weights(small_data, monkeypatch):
+    h = mlp.Hyperparameters(hidden_sizes=(16,), epochs=3)
+    model = mlp.build(h)
+    steps_per_epoch = 24  # 3000 images, 128 a step
+
+    def poisoned(x, training=False, forward=model.forward, calls=iter(range(1000))):  # noqa: B008
+        logits = forward(x, training)
+        return logits * np.float32(np.nan) if training and next(calls) == steps_per_epoch + 4 else logits
+
+    monkeypatch.setattr(model, "forward", poisoned)
+    history = []
+    with pytest.raises(
+        mlp.TrainingDiverged, match=r"nan in epoch 2, step 5 of 24; .* epoch 1 are kept.* learning_rate"
+    ):
+        mlp.train(model, *small_data, h, history, progress=False)
+    assert len(history) == 1
+    assert validation_accuracy(model, small_data) == history[0]["validation_accuracy"]
+
+
+def test_q2f_far_too_high_a_learning_rate_diverges_and_leaves_the_first_weights(small_data):
+    h = mlp.Hyperparameters(learning_rate=1e30)
+    model = mlp.build(h)
+    with pytest.raises(mlp.TrainingDiverged, match=r"epoch 1, .* epoch 0 are kept"):
+        mlp.train(model, *small_data, h, progress=False)
+    np.testing.assert_array_equal(model.parameters, mlp.build(h).parameters)
+
+
+def test_q2f_clipping_holds_a_step_to_its_length(small_data):
+    h = mlp.Hyperparameters(hidden_sizes=(16,), epochs=1, batch_size=3000, optimizer="sgd", clip_norm=0.01)
+    model = mlp.build(h)
+    before = model.parameters.copy()
+    mlp.train(model, *small_data, h, progress=False)
+    assert np.linalg.norm(model.parameters - before) == pytest.approx(h.learning_rate * 0.01, rel=1e-3)
+
+
+def interrupt_in_epoch(model, epoch, monkeypatch):
+    def interrupted(x, training=False, forward=model.forward, calls=iter(range(10**6))):  # noqa: B008
+        if training and next(calls) == (epoch - 1) * 24 + 3:
+            raise KeyboardInterrupt
+        return forward(x, training)
+
+    monkeypatch.setattr(model, "forward", interrupted)
+
+
+def test_q2f_interrupted_training_keeps_the_best_weights_so_far(small_data, monkeypatch):
+    h = mlp.Hyperparameters(hidden_sizes=(16,), epochs=5)
+    model = mlp.build(h)
+    interrupt_in_epoch(model, 4, monkeypatch)
+    history = []
+    with pytest.raises(KeyboardInterrupt):
+        mlp.train(model, *small_data, h, history, progress=False)
+    assert len(history) == 3
+    assert validation_accuracy(model, small_data) == mlp.best_epoch(history)["validation_accuracy"]
+
+
+def test_q2f_training_takes_any_features_not_just_pixels():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, 600)
+    features = (rng.normal(size=(10, 20))[labels] + rng.normal(0, 0.3, (600, 20))).astype(np.float32)
+    h = mlp.Hyperparameters(hidden_sizes=(16,), epochs=20)
+    model = mlp.build(h, n_inputs=20)
+    history = mlp.train(model, (features[:500], labels[:500]), (features[500:], labels[500:]), h, progress=False)
+    assert mlp.best_epoch(history)["validation_accuracy"] > 0.95
+
+
+@pytest.mark.parametrize("spoil", ["nan", "width", "label"])
+def test_q2f_training_refuses_bad_data_before_it_starts(small_data, spoil):
+    inputs, labels = (array.copy() for array in small_data[0])
+    if spoil == "nan":
+        inputs[7, 3] = np.nan
+    elif spoil == "width":
+        inputs = inputs[:, :100]
+    else:
+        labels[5] = 10
+    model = mlp.build(mlp.Hyperparameters())
+    before = model.parameters.copy()
+    with pytest.raises(ValueError, match=r"expected .* got"):
+        mlp.train(model, (inputs, labels), small_data[1], mlp.Hyperparameters(), progress=False)
+    np.testing.assert_array_equal(model.parameters, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("objective", "hinge"),
+        ("label_smoothing", 1.0),
+        ("optimizer", "lion"),
+        ("learning_rate", -0.1),
+        ("learning_rate", float("nan")),
+        ("learning_rate", float("inf")),
+        ("schedule", "linear"),
+        ("weight_decay", -1e-4),
+        ("clip_norm", -1.0),
+        ("batch_size", 0),
+        ("epochs", 0),
+        ("patience", -1),
+        ("shift", -1),
+        ("seed", -1),
+    ],
+)
+def test_q2f_hyperparameters_refuse_values_out_of_range(name, value):
+    with pytest.raises(ValueError, match=f"{name}: expected .* got"):
+        mlp.Hyperparameters(**{name: value})
+
+
+def test_q2f_folder_name_says_what_is_inside():
+    h = mlp.Hyperparameters(hidden_sizes=(512, 256, 128, 64, 32, 16), learning_rate=0.1, epochs=350)
+    assert h.name == "mlp__layers__512_256_128_64_32_16__lr_0.1__epoch_350__activation_relu__initiation_He"
+
+
+def test_q2f_compare_trains_every_variant_with_every_seed(small_data):
+    base = mlp.Hyperparameters(hidden_sizes=(8,), epochs=2)
+    variants = {"none": {}, "half": {"dropout": 0.5}, "diverges": {"learning_rate": 1e30}}
+    histories = mlp.compare(*small_data, base, variants, seeds=(0, 1))
+    assert {label: [len(run) for run in runs] for label, runs in histories.items()} == {
+        "none": [2, 2],
+        "half": [2, 2],
+        "diverges": [0, 0],
+    }
+    accuracy = {label: runs[0][0]["train_accuracy"] for label, runs in histories.items() if runs[0]}
+    assert accuracy["half"] < accuracy["none"]
+    assert histories["none"][0][0]["train_loss"] != histories["none"][1][0]["train_loss"]
+
+
+def test_q2f_evaluate_agrees_with_a_count_by_hand(trained, small_data):
+    model, _, _ = trained
+    inputs, labels = small_data[1]
+    metrics = mlp.evaluate(model, inputs, labels)
+    predictions = model.predict(inputs)
+    is_bag, called_bag = labels == 8, predictions == 8
+    hits = np.sum(is_bag & called_bag)
+    bag = metrics["per_class"]["Bag"]
+    assert bag["precision"] == pytest.approx(hits / called_bag.sum())
+    assert bag["recall"] == pytest.approx(hits / is_bag.sum())
+    assert metrics["accuracy"] == np.mean(predictions == labels)
+    assert metrics["confusion_matrix"][8][6] == np.sum(is_bag & (predictions == 6))
+    assert np.sum(metrics["confusion_matrix"]) == metrics["n_images"] == len(labels)
+
+
+# Saved models
+
+
+@pytest.fixture
+def saved_folder(tmp_path, trained, small_data):
+    model, h, history = trained
+    metrics = {"validation": mlp.evaluate(model, *small_data[1])}
+    test = load_splits(**SMALL_SPLIT).test
+    metrics["test"] = mlp.evaluate(model, preprocess(test.images), test.labels)
+    folder = tmp_path / h.name
+    mlp.save(folder, model, h, history, SMALL_SPLIT, metrics)
+    return folder
+
+
+def test_q2f_saved_model_gives_the_same_logits_and_says_what_it_is(saved_folder, trained, small_data):
+    model, h, history = trained
+    loaded, saved = mlp.load(saved_folder)
+    np.testing.assert_array_equal(loaded.predict_logits(small_data[1][0]), model.predict_logits(small_data[1][0]))
+    assert repr(loaded) == repr(model)
+    assert saved.history == history
+    description = json.loads((saved_folder / "model.json").read_text())
+    assert description["hyperparameters"]["dropout"] == h.dropout
+    assert description["split"] == SMALL_SPLIT
+    assert description["versions"]["numpy"] == np.__version__
+    assert {path.suffix for path in saved_folder.iterdir()} == {".safetensors", ".json", ".csv"}
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "model.json", "history.csv", "metrics.json"])
+def test_q2f_incomplete_or_damaged_saved_model_is_refused_by_the_files_name(saved_folder, name):
+    path = saved_folder / name
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + b"\xff")
+    with pytest.raises(SavedModelError, match=name):
+        mlp.load(saved_folder)
+    path.unlink()
+    with pytest.raises(SavedModelError, match=f"{name}: missing"):
+        mlp.load(saved_folder)
+
+
+def test_q2f_what_is_no_saved_mlp_is_refused(saved_folder, tmp_path):
+    with pytest.raises(SavedModelError, match="no such folder"):
+        mlp.load(tmp_path / "nothing")
+    description = json.loads((saved_folder / "model.json").read_text())
+    description["hyperparameters"]["hidden_sizes"] = [31]
+    (saved_folder / "model.json").write_text(json.dumps(description))
+    with pytest.raises(SavedModelError, match=r"W1 of shape \(784, 31\), got \(784, 32\)"):
+        mlp.load(saved_folder)
+
+
+def test_q2f_a_save_that_fails_leaves_the_old_model_whole(saved_folder, trained):
+    before = {path.name: path.read_bytes() for path in saved_folder.iterdir()}
+    saved = load_model(saved_folder)
+    with pytest.raises(TypeError):
+        save_model(saved_folder, SavedModel(saved.weights, saved.description, saved.history, {"not JSON": object()}))
+    assert {path.name: path.read_bytes() for path in saved_folder.iterdir()} == before
+    save_model(saved_folder, saved)  # what the failed one left is no hindrance
+    assert [path.name for path in saved_folder.parent.iterdir()] == [saved_folder.name]
+
+
+# The command line
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*arguments):
+        status = mlp.main([str(argument) for argument in arguments])
+        return status, capsys.readouterr()
+
+    return run
+
+
+def test_q2f_command_line_trains_evaluates_inspects_and_predicts(run, tmp_path, small_splits):
+    options = ["--hidden-sizes", 24, 16, "--epochs", 2, "--batch-norm", "--train-size", 3000, "--validation-size", 1000]
+    status, printed = run("train", *options, "--models-dir", tmp_path)
+    assert status == 0
+    folder = tmp_path / "mlp__layers__24_16__lr_0.05__epoch_2__activation_relu__initiation_He"
+    accuracy = re.search(r"test accuracy (\d\.\d{4})\n$", printed.out)[1]
+
+    status, printed = run("evaluate", folder)
+    assert status == 0
+    assert printed.out.splitlines()[-1] == f"test accuracy {accuracy}"
+
+    status, printed = run("inspect", folder)
+    assert status == 0
+    for text in (
+        "gamma1 x_hat(a0 W1) + b1",
+        "(N, 24)",
+        "19,506 parameters",
+        "| learning_rate",
+        "| train ",
+        "| best ",
+        "| Ankle boot",
+        f"test accuracy {accuracy}",
+    ):
+        assert text in printed.out
+
+    model, _ = mlp.load(folder)
+    pictures = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path, image in zip(pictures, small_splits.test.images, strict=False):
+        Image.fromarray(image).save(path)
+    inverted = tmp_path / "inverted.png"
+    Image.fromarray(255 - small_splits.test.images[0]).save(inverted)
+    status, printed = run("predict", folder, *pictures)
+    assert status == 0
+    lines = printed.out.splitlines()
+    names = [mlp.CLASS_NAMES[k] for k in model.predict(preprocess(small_splits.test.images[:2]))]
+    assert [line.startswith(f"{p}: {name} ") for line, p, name in zip(lines, pictures, names, strict=True)] == [
+        True
+    ] * 2
+    _, printed = run("predict", folder, inverted, "--invert")
+    assert printed.out.split(": ")[1] == lines[0].split(": ")[1] + "\n"
+
+    status, printed = run("train", *options, "--models-dir", tmp_path)
+    assert status == 1
+    assert f"{folder} exists" in printed.err
+    assert "--overwrite" in printed.err
+    status, _ = run("train", *options, "--models-dir", tmp_path, "--overwrite", "--seed", 1)
+    assert status == 0
+    assert not np.array_equal(mlp.load(folder)[0].parameters, model.parameters)
+
+
+def test_q2f_evaluate_fails_when_the_stored_accuracy_is_not_that_of_the_weights(run, saved_folder):
+    path = saved_folder / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["test"]["accuracy"] += 0.001
+    path.write_text(json.dumps(metrics))
+    status, printed = run("evaluate", saved_folder)
+    assert status == 1
+    assert f"stored test accuracy is {metrics['test']['accuracy']:.4f}" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--activation", "relo"], "activation: expected one of relu"),
+        (["train", "--dropout", "1.5"], "dropout: expected a number from 0 to below 1, got 1.5"),
+        (["train", "--train-size", "60000"], "at most 60,000 images"),
+        (["evaluate", "models/mlp/nothing"], "no such folder"),
+    ],
+)
+def test_q2f_command_line_explains_bad_input_without_a_traceback(run, tmp_path, arguments, message):
+    if arguments[0] == "train":
+        arguments = [*arguments, "--models-dir", str(tmp_path)]
+    status, printed = run(*arguments)
+    assert status == 1
+    assert printed.err.startswith("mlp.py: ")
+    assert message in printed.err
+    assert "Traceback" not in printed.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_q2f_interrupted_command_saves_the_best_weights_so_far(run, tmp_path, monkeypatch):
+    build = mlp.build
+
+    def build_interrupted(h):
+        model = build(h)
+        interrupt_in_epoch(model, 3, monkeypatch)
+        return model
+
+    monkeypatch.setattr(mlp, "build", build_interrupted)
+    options = ["--hidden-sizes", 16, "--train-size", 3000, "--validation-size", 1000, "--models-dir", tmp_path]
+    status, printed = run("train", *options)
+    assert status == 130
+    assert "interrupted" in printed.err
+    monkeypatch.undo()
+    (folder,) = tmp_path.iterdir()
+    _, saved = mlp.load(folder)
+    assert saved.description["epochs_run"] == len(saved.history) == 2
+    assert run("evaluate", folder)[0] == 0
+
+
+# The models in the repository
+
+
+@pytest.mark.parametrize(
+    ("layers", "bar"), [("128", 0.885), ("512_256_128_64_32_16", 0.885), ("best", 0.905)], ids=["128", "deep", "best"]
+)
+def test_q2f_saved_models_reach_their_bar(run, layers, bar):
+    folders = sorted((ROOT / "models" / "mlp").iterdir())
+    if layers == "best":
+        folder = max(folders, key=lambda folder: load_model(folder).metrics["validation"]["accuracy"])
+    else:
+        (folder,) = (folder for folder in folders if folder.name.startswith(f"mlp__layers__{layers}__"))
+    status, printed = run("evaluate", folder)
+    assert status == 0, printed.err
+    assert float(printed.out.split()[-1]) >= bar
