@@ -10,7 +10,8 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 
 run: $(READY)
 	@rm -rf runs/models && mkdir -p runs
-	$(BIN)/papermill mlp_implementation.ipynb runs/mlp_implementation.ipynb -p models_dir runs/models/mlp --progress-bar
+	$(BIN)/papermill mlp_implementation.ipynb runs/mlp_implementation.ipynb \
+		-p models_dir runs/models/mlp -p figures_dir runs/figures --progress-bar
 	@echo
 	@$(BIN)/python -m model_utils.results runs/models
 	@echo "The notebook with its pictures: runs/mlp_implementation.ipynb"
@@ -31,6 +32,7 @@ lab: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.mlp_epoch
+	$(BIN)/python -m model_utils.results models --into README.md
 
 clean:
 	rm -rf .venv runs

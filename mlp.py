@@ -29,7 +29,7 @@ from model_utils.losses import OBJECTIVES, cross_entropy
 from model_utils.mlp import MLP
 from model_utils.optimizers import OPTIMIZERS, SCHEDULES, clip_gradients
 from model_utils.saved_models import SavedModel, SavedModelError, load_model, save_model
-from model_utils.tables import markdown_table
+from model_utils.tables import markdown_table, read_csv, write_csv
 
 # An accuracy on 10,000 images may differ by this much from the stored one: another processor rounds differently.
 ACCURACY_TOLERANCE = 0.0005
@@ -334,6 +334,28 @@ def compare(training, validation, base, variants, seeds=(0,)):
     return histories
 
 
+def store_comparison(path, histories):
+    """Write what `compare` returned to a CSV file, a row for each epoch of each run."""
+    write_csv(
+        path,
+        [
+            {"setting": label, "run": run} | row
+            for label, runs in histories.items()
+            for run, history in enumerate(runs)
+            for row in history
+        ],
+    )
+
+
+def load_comparison(path):
+    """Read what `store_comparison` wrote; a run that diverged in its first epoch left no rows."""
+    histories = {}
+    for row in read_csv(path):
+        runs = histories.setdefault(row.pop("setting"), {})
+        runs.setdefault(row.pop("run"), []).append(row)
+    return {label: list(runs.values()) for label, runs in histories.items()}
+
+
 def comparison_table(histories):
     """Lay out what `compare` returned.
 
@@ -448,7 +470,7 @@ def _train_command(args):
     except (KeyboardInterrupt, TrainingDiverged) as stop:
         if not history:
             raise
-        print(f"mlp.py: {stop or 'interrupted'}", file=sys.stderr)
+        print(f"mlp.py: {str(stop) or 'interrupted'}", file=sys.stderr)
         status = 130 if isinstance(stop, KeyboardInterrupt) else 1
     metrics = {"validation": evaluate(model, *validation), "test": evaluate(model, *test)}
     save(folder, model, h, history, split, metrics)

@@ -5,10 +5,10 @@ from the same weights, shuffling and batching included. PyTorch at its best with
 batches taken by index, the fused optimizer. The two take turns, so that a drift of the machine's speed meets both.
 """
 
-import csv
 import platform
-import statistics
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from data_preparation import N_OFFICIAL_TRAIN, batches, load_official, preproces
 from model_utils.losses import cross_entropy
 from model_utils.mlp import MLP
 from model_utils.optimizers import OPTIMIZERS
-from model_utils.results import BENCHMARK
+from model_utils.results import EPOCH_TIMES, speed_sentence
+from model_utils.tables import write_csv
 
 BATCH_SIZE, LEARNING_RATE, ROUNDS = 128, 0.05, 15
 
@@ -57,30 +58,37 @@ def main():
     torch_optimizer = torch.optim.SGD(twin.parameters(), LEARNING_RATE, momentum=0.9, fused=True)
     rng = np.random.default_rng(0)
     contestants = {
-        f"NumPy {np.__version__}": lambda: numpy_epoch(model, optimizer, x, labels, rng),
-        f"PyTorch {torch.__version__}": lambda: torch_epoch(twin, torch_optimizer, x_tensor, labels_tensor),
+        ("NumPy", np.__version__): lambda: numpy_epoch(model, optimizer, x, labels, rng),
+        ("PyTorch", torch.__version__): lambda: torch_epoch(twin, torch_optimizer, x_tensor, labels_tensor),
     }
 
     rows = []
     for round_number in tqdm(range(ROUNDS + 1), desc="rounds"):
-        for name, epoch in contestants.items():
+        for (library, version), epoch in contestants.items():
             started = time.perf_counter()
             loss = epoch()
             seconds = time.perf_counter() - started
             if round_number:  # the first warms up
                 rows.append(
-                    {"network": name, "round": round_number, "seconds": f"{seconds:.4f}", "loss": f"{loss:.4f}"}
+                    {
+                        "library": library,
+                        "version": version,
+                        "round": round_number,
+                        "seconds": round(seconds, 4),
+                        "last_loss": round(loss, 4),
+                        "processor": processor_name(),
+                        "threads": torch.get_num_threads(),
+                    }
                 )
+    write_csv(EPOCH_TIMES, rows)
+    print(speed_sentence())
 
-    BENCHMARK.parent.mkdir(exist_ok=True)
-    with open(BENCHMARK, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    for name in contestants:
-        seconds = [float(row["seconds"]) for row in rows if row["network"] == name]
-        print(f"{name}: median {statistics.median(seconds):.3f} s, {min(seconds):.3f} to {max(seconds):.3f} s")
-    print(f"on {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads")
+
+def processor_name():
+    """Return the processor's name; Linux keeps it where `platform` does not look."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

@@ -150,6 +150,30 @@ def comparison(histories, title):
     return figure
 
 
+def predictions(images, labels, probabilities, class_names):
+    """Draw images with the probability of each class below, the true one green and a wrongly preferred one red.
+
+    Parameters
+    ----------
+    images : ndarray, shape (N, 28, 28)
+        A few.
+    labels : ndarray of int, shape (N,)
+    probabilities : ndarray, shape (N, K)
+    class_names : sequence of str
+    """
+    figure, (pictures, bars) = _new_figure(3.2, 2, len(images), height_ratios=(1, 1.6))
+    for image, label, p, top, bottom in zip(images, labels, probabilities, pictures, bars, strict=True):
+        _show_image(top, image, class_names[label])
+        colors = ["tab:gray"] * len(p)
+        colors[p.argmax()] = "tab:red"
+        colors[label] = "tab:green"
+        bottom.barh(range(len(p)), p, color=colors)
+        bottom.set(xlim=(0, 1), xticks=(0, 1), yticks=[])
+        bottom.invert_yaxis()
+    bars[0].set_yticks(range(len(class_names)), class_names, fontsize=8)
+    return figure
+
+
 def confusion_matrix(matrix, class_names):
     """Draw a confusion matrix, the number of images in each cell.
 

@@ -8,7 +8,6 @@ What a folder holds:
     metrics.json          validation and test metrics
 """
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+
+from model_utils.tables import read_csv, write_csv
 
 
 class SavedModelError(Exception):
@@ -58,10 +59,7 @@ def save_model(folder, saved):
     save_file(saved.weights, unfinished / "weights.safetensors")
     for name, content in (("model.json", saved.description), ("metrics.json", saved.metrics)):
         (unfinished / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    with open(unfinished / "history.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, saved.history[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(saved.history)
+    write_csv(unfinished / "history.csv", saved.history)
     if folder.exists():
         shutil.rmtree(folder)
     unfinished.rename(folder)
@@ -90,8 +88,7 @@ def load_model(folder):
         path = folder / "metrics.json"
         metrics = json.loads(path.read_text(encoding="utf-8"))
         path = folder / "history.csv"
-        with open(path, newline="", encoding="utf-8") as file:
-            history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        history = read_csv(path)
     except FileNotFoundError:
         raise SavedModelError(f"{path}: missing; a saved model has this file") from None
     except (SafetensorError, ValueError, TypeError) as error:

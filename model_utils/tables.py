@@ -1,4 +1,8 @@
-"""Tables that read well in a terminal, a notebook and a README alike."""
+"""Tables: Markdown that reads well in a terminal, a notebook and a README alike, and CSV to store."""
+
+import csv
+import os
+from pathlib import Path
 
 
 def markdown_table(header, rows):
@@ -23,3 +27,30 @@ def markdown_table(header, rows):
 
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join([line(header), rule, *map(line, rows)])
+
+
+def write_csv(path, rows):
+    """Write rows, a list of dicts with the same keys, to a CSV file; a stop in the middle leaves the old file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".tmp")
+    with open(unfinished, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(unfinished, path)
+
+
+def read_csv(path):
+    """Read what `write_csv` wrote. What looks like a number becomes an int or a float."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{key: _number_or_text(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _number_or_text(text):
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text

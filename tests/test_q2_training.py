@@ -308,7 +308,7 @@ def test_q2f_command_line_trains_evaluates_inspects_and_predicts(run, tmp_path, 
     for text in (
         "gamma1 x_hat(a0 W1) + b1",
         "(N, 24)",
-        "19,506 parameters",
+        "19,450 parameters",
         "| learning_rate",
         "| train ",
         "| best ",

@@ -1,0 +1,54 @@
+"""Question 4: what the documents say is what was measured, and what they point to exists."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import mlp
+from model_utils.results import models_table, speed_sentence, write_between_marks
+from model_utils.tables import read_csv, write_csv
+
+ROOT = Path(mlp.__file__).parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_q4_readme_shows_the_stored_results():
+    assert f"<!-- models -->\n{models_table(ROOT / 'models')}\n<!-- /models -->" in README
+    assert f"<!-- speed -->\n{speed_sentence()}\n<!-- /speed -->" in README
+
+
+def test_q4_results_table_shows_each_models_stored_accuracy():
+    rows = models_table(ROOT / "models").splitlines()[2:]
+    folders = [path.parent for path in (ROOT / "models").glob("*/*/model.json")]
+    assert len(rows) == len(folders) >= 3
+    for folder in folders:
+        accuracy = json.loads((folder / "metrics.json").read_text())["test"]["accuracy"]
+        (row,) = (row for row in rows if f"| {folder.name} " in row)
+        assert f"| {accuracy:.4f} " in row
+
+
+def test_q4_readme_points_to_what_exists():
+    for target, anchor in re.findall(r"\]\(([^)#:]+)(#[^)]*)?\)", README):
+        assert (ROOT / target).exists(), target
+        if anchor:
+            assert f"## {anchor[1:].split('-')[0]} " in (ROOT / target).read_text(encoding="utf-8")
+    for file, tests in re.findall(r"\]\((tests/\w+\.py)\) `(\w+)\*`", README):
+        assert f"def {tests}" in (ROOT / file).read_text(encoding="utf-8")
+
+
+def test_q4_results_are_written_between_their_marks_only(tmp_path):
+    document = tmp_path / "document.md"
+    document.write_text("before\n<!-- models -->\nold\nold\n<!-- /models -->\nafter\n")
+    write_between_marks(document, "models", "new")
+    assert document.read_text() == "before\n<!-- models -->\nnew\n<!-- /models -->\nafter\n"
+    with pytest.raises(ValueError, match=r"<!-- speed -->.* found 0"):
+        write_between_marks(document, "speed", "new")
+    assert "after" in document.read_text()
+
+
+def test_q4_tables_survive_storing(tmp_path):
+    rows = [{"name": "a, b", "n": 3, "x": 0.1}, {"name": "c", "n": -1, "x": 1e-9}]
+    write_csv(tmp_path / "new" / "rows.csv", rows)
+    assert read_csv(tmp_path / "new" / "rows.csv") == rows
