@@ -44,7 +44,7 @@ ifeq ($(PYTHON),)
 	@echo "or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3"
 	@exit 1
 else
-	$(PYTHON) -m venv --clear .venv
+	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 endif

@@ -36,6 +36,7 @@ ACCURACY_TOLERANCE = 0.0005
 
 
 def option(default, text):
+    """Declare a hyperparameter: its default, and what the command line's --help says of it."""
     return field(default=default, metadata={"help": text})
 
 
@@ -102,6 +103,7 @@ def build(hyperparameters, n_inputs=28 * 28, dtype=np.float32):
     return MLP(n_inputs, h.hidden_sizes, len(CLASS_NAMES), h.activation, h.init, h.dropout, h.batch_norm, h.seed, dtype)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # on the way to NaN, which the error raised below explains
 def train(model, training, validation, hyperparameters, history=None, progress=True):
     """Train an MLP with mini-batches; it ends with the weights that were best on validation.
 
@@ -156,10 +158,8 @@ def train(model, training, validation, hyperparameters, history=None, progress=T
             for step, (x, labels) in enumerate(batches(x_train, labels_train, h.batch_size, rng)):
                 if h.flip or h.shift:
                     x = augment(x, rng, h.flip, h.shift)
-                # A diverging network overflows on its way to NaN: the error below says so, once.
-                with np.errstate(over="ignore", invalid="ignore"):
-                    logits = model.forward(x, training=True)
-                    loss, dlogits = objective(logits, labels)
+                logits = model.forward(x, training=True)
+                loss, dlogits = objective(logits, labels)
                 if not math.isfinite(loss):
                     raise TrainingDiverged(
                         f"loss is {loss} in epoch {epoch}, step {step + 1} of {steps_per_epoch}; the weights of epoch "
@@ -350,31 +350,53 @@ def store_comparison(path, histories):
 def load_comparison(path):
     """Read what `store_comparison` wrote; a run that diverged in its first epoch left no rows."""
     histories = {}
-    for row in read_csv(path):
+    for row in read_csv(path, text_columns=("setting",)):
         runs = histories.setdefault(row.pop("setting"), {})
         runs.setdefault(row.pop("run"), []).append(row)
     return {label: list(runs.values()) for label, runs in histories.items()}
 
 
-def comparison_table(histories):
-    """Lay out what `compare` returned.
+def describe_comparison(histories):
+    """Lay out what `compare` returned, and say which differences stand out from the noise.
 
     Returns
     -------
     str
-        A Markdown table, a row a variant: mean and standard deviation over the n runs of the best validation accuracy,
-        mean training accuracy in the last epoch, mean seconds an epoch. A diverged run counts as accuracy 0.
+        Markdown. A table with a row a variant: mean and standard deviation over the n runs of the best validation
+        accuracy, mean training accuracy in the last epoch, mean seconds an epoch; a run that diverged in its first
+        epoch counts as accuracy 0. Then a sentence on which variants lie within two standard errors of the best one.
     """
-    rows = []
-    for label, runs in histories.items():
-        bests = [best_epoch(run)["validation_accuracy"] if run else 0.0 for run in runs]
-        last = [run[-1]["train_accuracy"] for run in runs if run] or [0.0]
-        seconds = [row["seconds"] for run in runs for row in run] or [0.0]
-        spread = f" ± {np.std(bests, ddof=1):.4f}" if len(bests) > 1 else ""
-        rows.append(
-            (label, f"{np.mean(bests):.4f}{spread}", len(bests), f"{np.mean(last):.4f}", f"{np.mean(seconds):.2f}")
+    bests = {
+        label: np.array([best_epoch(run)["validation_accuracy"] if run else 0.0 for run in runs])
+        for label, runs in histories.items()
+    }
+    means = {label: accuracies.mean() for label, accuracies in bests.items()}
+    stds = {label: accuracies.std(ddof=1) if len(accuracies) > 1 else 0.0 for label, accuracies in bests.items()}
+    rows = [
+        (
+            label,
+            f"{means[label]:.4f} ± {stds[label]:.4f}",
+            len(runs),
+            f"{np.mean([run[-1]['train_accuracy'] if run else 0.0 for run in runs]):.4f}",
+            f"{np.mean([row['seconds'] for run in runs for row in run]):.2f}" if any(runs) else "",
         )
-    return markdown_table(["setting", "best validation accuracy", "n", "last training accuracy", "s/epoch"], rows)
+        for label, runs in histories.items()
+    ]
+    table = markdown_table(["setting", "best validation accuracy", "n", "last training accuracy", "s/epoch"], rows)
+
+    winner = max(means, key=means.get)
+    within, below = [], []
+    for label in sorted(means.keys() - {winner}, key=means.get, reverse=True):
+        standard_error = math.sqrt((stds[winner] ** 2 + stds[label] ** 2) / len(bests[label]))
+        gap = means[winner] - means[label]
+        if gap <= 2 * standard_error:
+            within.append(label)
+        else:
+            below.append(f"{label} by {gap:.4f}")
+    sentence = f"Best: **{winner}**."
+    sentence += f" Within two standard errors of it: {'; '.join(within)}." if within else ""
+    sentence += f" Below it: {'; '.join(below)}." if below else ""
+    return f"{table}\n\n{sentence}"
 
 
 # The command line ---------------------------------------------------------------------------------------------------

@@ -100,12 +100,11 @@ class MLP:
         self.db = [self.named_gradients[f"b{l + 1}"] for l in range(n_layers)]
         for W in self.W:
             W[:] = initial_weights(*W.shape, init, self.rng)
-        self.norms = []
-        if batch_norm:
-            for l in range(n_layers - 1):
-                gamma = self.named_parameters[f"gamma{l + 1}"]
-                gamma[:] = 1
-                self.norms.append(BatchNorm(gamma, self.named_gradients[f"gamma{l + 1}"]))
+        self.norms = [
+            BatchNorm(self.named_parameters[name], self.named_gradients[name])
+            for name in shapes
+            if name.startswith("gamma")
+        ]
 
         self._make_buffers(0)
         self.layer_inputs = None

@@ -47,7 +47,7 @@ def models_table(models_dir):
 
 def speed_sentence(path=EPOCH_TIMES):
     """Say how long an epoch takes in NumPy and in PyTorch, from the rounds that `benchmarks.mlp_epoch` stored."""
-    rows = read_csv(path)
+    rows = read_csv(path, text_columns=("library", "version", "processor"))
     numpy_rows, torch_rows = ([row for row in rows if row["library"] == name] for name in ("NumPy", "PyTorch"))
     medians = [statistics.median(row["seconds"] for row in part) for part in (numpy_rows, torch_rows)]
     ratios = [b["seconds"] / a["seconds"] for a, b in zip(numpy_rows, torch_rows, strict=True)]

@@ -41,16 +41,33 @@ def write_csv(path, rows):
     os.replace(unfinished, path)
 
 
-def read_csv(path):
-    """Read what `write_csv` wrote. What looks like a number becomes an int or a float."""
+def read_csv(path, text_columns=()):
+    """Read what `write_csv` wrote.
+
+    Parameters
+    ----------
+    path : path
+    text_columns : collection of str
+        Stay text; every other column must hold numbers.
+
+    Returns
+    -------
+    list of dict
+
+    Raises
+    ------
+    ValueError
+        If a number cannot be read.
+    """
     with open(path, newline="", encoding="utf-8") as file:
-        return [{key: _number_or_text(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        return [
+            {key: value if key in text_columns else _number(value) for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
 
 
-def _number_or_text(text):
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text
+def _number(text):
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)

@@ -206,6 +206,24 @@ def test_q2f_compare_trains_every_variant_with_every_seed(small_data):
     assert histories["none"][0][0]["train_loss"] != histories["none"][1][0]["train_loss"]
 
 
+def test_q2f_a_comparison_tells_a_difference_from_noise():
+    def runs(*accuracies):
+        return [[{"validation_accuracy": a, "train_accuracy": a, "seconds": 1.0}] for a in accuracies]
+
+    text = mlp.describe_comparison(
+        {"a": runs(0.90, 0.92, 0.94), "b": runs(0.90, 0.91, 0.92), "c": runs(0.70, 0.71, 0.72), "d": [[], [], []]}
+    )
+    assert "| a       | 0.9200 ± 0.0200          | 3 |" in text
+    assert text.endswith("Best: **a**. Within two standard errors of it: b. Below it: c by 0.2100; d by 0.9200.")
+
+
+def test_q2f_comparisons_survive_storing(tmp_path, trained):
+    _, _, history = trained
+    histories = {"0.10": [history, history[:1]], "x, y": [history[1:]]}
+    mlp.store_comparison(tmp_path / "comparison.csv", histories)
+    assert mlp.load_comparison(tmp_path / "comparison.csv") == histories
+
+
 def test_q2f_evaluate_agrees_with_a_count_by_hand(trained, small_data):
     model, _, _ = trained
     inputs, labels = small_data[1]

@@ -49,6 +49,8 @@ def test_q4_results_are_written_between_their_marks_only(tmp_path):
 
 
 def test_q4_tables_survive_storing(tmp_path):
-    rows = [{"name": "a, b", "n": 3, "x": 0.1}, {"name": "c", "n": -1, "x": 1e-9}]
+    rows = [{"name": "a, b", "n": 3, "x": 0.1}, {"name": "c", "n": -1, "x": 1e-9}, {"name": "1e-4", "n": 0, "x": 2.0}]
     write_csv(tmp_path / "new" / "rows.csv", rows)
-    assert read_csv(tmp_path / "new" / "rows.csv") == rows
+    assert read_csv(tmp_path / "new" / "rows.csv", text_columns=["name"]) == rows
+    with pytest.raises(ValueError, match="a, b"):
+        read_csv(tmp_path / "new" / "rows.csv")
