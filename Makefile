@@ -10,8 +10,7 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 
 run: $(READY)
 	@rm -rf runs/models && mkdir -p runs
-	$(BIN)/papermill mlp_implementation.ipynb runs/mlp_implementation.ipynb \
-		-p models_dir runs/models/mlp -p figures_dir runs/figures --progress-bar
+	$(BIN)/papermill mlp_implementation.ipynb runs/mlp_implementation.ipynb --progress-bar
 	@echo
 	@$(BIN)/python -m model_utils.results runs/models
 	@echo "The notebook with its pictures: runs/mlp_implementation.ipynb"
@@ -21,10 +20,15 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest
 
-# Refreshes what is tracked: the notebooks' outputs, the saved models, and the results in README.md.
+# Refreshes what is tracked: the notebooks' outputs, and from what they leave in runs/ the saved models, the README's
+# picture and its results.
 notebooks: $(READY)
+	@rm -rf runs/models runs/figures
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.coalesce_streams=True \
 		--ExecutePreprocessor.record_timing=False mlp_implementation.ipynb
+	@rm -rf models/mlp && mkdir -p models figures
+	cp -R runs/models/mlp models/mlp
+	cp runs/figures/*.png figures/
 	$(BIN)/python -m model_utils.results models --into README.md
 
 lab: $(READY)
@@ -44,6 +48,7 @@ ifeq ($(PYTHON),)
 	@echo "or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3"
 	@exit 1
 else
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, not " + sys.version) if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@

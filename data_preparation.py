@@ -222,6 +222,7 @@ def split_indices(labels, train=48_000, validation=12_000, test="official", seed
     ValueError
         If the numbers are not positive or add up to more images than there are.
     """
+    check_count("seed", seed, minimum=0)
     check_count("train", train, minimum=len(CLASS_NAMES))
     check_count("validation", validation, minimum=len(CLASS_NAMES))
     if test == "official":

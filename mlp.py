@@ -9,6 +9,7 @@ The command line, each with --help:
 """
 
 import argparse
+import json
 import math
 import platform
 import sys
@@ -135,10 +136,14 @@ def train(model, training, validation, hyperparameters, history=None, progress=T
     """
     h = hyperparameters
     history = [] if history is None else history
-    for x, labels in (training, validation):
-        check_inputs(x, model.sizes[0])
-        check_labels(labels, len(x), model.sizes[-1])
-    x_train, labels_train = training
+    (x_train, labels_train), validation = (
+        _checked(model, *part, name) for part, name in ((training, "training"), (validation, "validation"))
+    )
+    if model.batch_norm and (len(x_train) % h.batch_size == 1 or h.batch_size == 1):
+        raise ValueError(
+            f"batch_size: expected one that leaves no image alone for batch normalisation, got {h.batch_size} "
+            f"for {len(x_train):,} images"
+        )
     objective = partial(OBJECTIVES[h.objective], label_smoothing=h.label_smoothing)
     optimizer = OPTIMIZERS[h.optimizer](
         model.parameters, model.gradients, n_decayed=model.n_weights, weight_decay=h.weight_decay
@@ -148,6 +153,13 @@ def train(model, training, validation, hyperparameters, history=None, progress=T
     steps_per_epoch = math.ceil(len(x_train) / h.batch_size)
     best = {"epoch": 0, "validation_accuracy": -1.0}
     best_state = model.state()
+
+    def check_loss(loss, where):
+        if not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"loss is {loss} in {where}; the weights of epoch {best['epoch']} are kept. "
+                f"Try a learning_rate below {h.learning_rate:g}, or clip_norm 1."
+            )
 
     # To standard output, since notebooks paint standard error as if something were wrong.
     bar = tqdm(range(1, h.epochs + 1), desc="training", unit="epoch", file=sys.stdout, disable=not progress)
@@ -160,11 +172,7 @@ def train(model, training, validation, hyperparameters, history=None, progress=T
                     x = augment(x, rng, h.flip, h.shift)
                 logits = model.forward(x, training=True)
                 loss, dlogits = objective(logits, labels)
-                if not math.isfinite(loss):
-                    raise TrainingDiverged(
-                        f"loss is {loss} in epoch {epoch}, step {step + 1} of {steps_per_epoch}; the weights of epoch "
-                        f"{best['epoch']} are kept. Try a learning_rate below {h.learning_rate:g}, or clip_norm 1."
-                    )
+                check_loss(loss, f"epoch {epoch}, step {step + 1} of {steps_per_epoch}")
                 model.backward(dlogits)
                 if h.clip_norm:
                     clip_gradients(model.gradients, h.clip_norm)
@@ -175,6 +183,7 @@ def train(model, training, validation, hyperparameters, history=None, progress=T
                 n_correct += int(np.count_nonzero(logits.argmax(axis=1) == labels))
 
             validation_loss, validation_accuracy = _loss_and_accuracy(model, *validation, objective)
+            check_loss(validation_loss, f"epoch {epoch}, validation")
             row = {
                 "epoch": epoch,
                 "train_loss": loss_sum / len(x_train),
@@ -218,7 +227,13 @@ def evaluate(model, x, labels):
     dict
         accuracy; cross_entropy in nats; macro means of precision, recall and f1; per_class, the same three by class
         name; confusion_matrix, where row t, column p counts images of class t that were taken for p; n_images.
+
+    Raises
+    ------
+    ValueError
+        If inputs or labels are not as they should be.
     """
+    x, labels = _checked(model, x, labels, "evaluation")
     logits = model.predict_logits(x)
     predictions = logits.argmax(axis=1)
     precision, recall, f1, _ = precision_recall_fscore_support(
@@ -237,6 +252,11 @@ def evaluate(model, x, labels):
         "confusion_matrix": confusion_matrix(labels, predictions, labels=range(len(CLASS_NAMES))).tolist(),
         "n_images": len(labels),
     }
+
+
+def _checked(model, x, labels, part):
+    x = check_inputs(x, model.sizes[0], name=f"{part} inputs")
+    return x, check_labels(labels, len(x), model.sizes[-1], name=f"{part} labels")
 
 
 def _loss_and_accuracy(model, x, labels, objective):
@@ -298,6 +318,7 @@ def load(folder):
         hyperparameters = Hyperparameters(**h | {"hidden_sizes": tuple(h["hidden_sizes"])})
         model = build(hyperparameters, description["sizes"][0], description["dtype"])
         model.load_state(saved.weights)
+        description["split"], saved.metrics["validation"]["accuracy"], saved.metrics["test"]["accuracy"]
     except (KeyError, TypeError, ValueError) as error:
         raise SavedModelError(f"{folder}: not a saved NumPy MLP ({error!r})") from error
     return model, saved
@@ -319,23 +340,25 @@ def compare(training, validation, base, variants, seeds=(0,)):
     Returns
     -------
     dict of str to list of list of dict
-        For each label, the history of each seed's run. A run that diverged has the epochs before it did.
+        For each label, the history of each seed's run. A run that diverged has one row, with accuracy 0.
     """
     histories = {label: [] for label in variants}
     runs = [(label, seed) for seed in seeds for label in variants]
     for label, seed in tqdm(runs, desc="comparing", unit="run", file=sys.stdout):
         h = replace(base, **variants[label], seed=seed)
-        history = []
         try:
-            train(build(h, training[0].shape[1]), training, validation, h, history, progress=False)
+            history = train(build(h, training[0].shape[1]), training, validation, h, progress=False)
         except TrainingDiverged:
-            pass  # the short history tells
+            nothing = dict.fromkeys(("train_loss", "validation_loss", "learning_rate", "seconds"), math.nan)
+            history = [{"epoch": 1, "train_accuracy": 0.0, "validation_accuracy": 0.0} | nothing]
         histories[label].append(history)
     return histories
 
 
-def store_comparison(path, histories):
-    """Write what `compare` returned to a CSV file, a row for each epoch of each run."""
+def store_comparison(path, histories, base, variants):
+    """Write what `compare` returned to a CSV file, a row for each epoch of each run, and beside it, as JSON, the
+    hyperparameters of each variant.
+    """
     write_csv(
         path,
         [
@@ -345,15 +368,32 @@ def store_comparison(path, histories):
             for row in history
         ],
     )
+    _hyperparameters_path(path).write_text(_hyperparameters_text(base, variants), encoding="utf-8")
 
 
-def load_comparison(path):
-    """Read what `store_comparison` wrote; a run that diverged in its first epoch left no rows."""
+def load_comparison(path, base, variants):
+    """Read what `store_comparison` wrote.
+
+    Raises
+    ------
+    ValueError
+        If it was made with other hyperparameters than `base` and `variants`.
+    """
+    if _hyperparameters_path(path).read_text(encoding="utf-8") != _hyperparameters_text(base, variants):
+        raise ValueError(f"{path}: made with other hyperparameters, see {_hyperparameters_path(path)}; make it anew")
     histories = {}
     for row in read_csv(path, text_columns=("setting",)):
         runs = histories.setdefault(row.pop("setting"), {})
         runs.setdefault(row.pop("run"), []).append(row)
     return {label: list(runs.values()) for label, runs in histories.items()}
+
+
+def _hyperparameters_path(path):
+    return Path(path).with_suffix(".json")
+
+
+def _hyperparameters_text(base, variants):
+    return json.dumps({label: asdict(replace(base, **changes)) for label, changes in variants.items()}, indent=2) + "\n"
 
 
 def describe_comparison(histories):
@@ -363,31 +403,30 @@ def describe_comparison(histories):
     -------
     str
         Markdown. A table with a row a variant: mean and standard deviation over the n runs of the best validation
-        accuracy, mean training accuracy in the last epoch, mean seconds an epoch; a run that diverged in its first
-        epoch counts as accuracy 0. Then a sentence on which variants lie within two standard errors of the best one.
+        accuracy, and the mean training accuracy of the last epoch. Then a sentence on which variants lie within two
+        standard errors of the best one; with one run each there is no telling, and no sentence.
     """
-    bests = {
-        label: np.array([best_epoch(run)["validation_accuracy"] if run else 0.0 for run in runs])
-        for label, runs in histories.items()
-    }
-    means = {label: accuracies.mean() for label, accuracies in bests.items()}
-    stds = {label: accuracies.std(ddof=1) if len(accuracies) > 1 else 0.0 for label, accuracies in bests.items()}
+    bests = {label: [best_epoch(run)["validation_accuracy"] for run in runs] for label, runs in histories.items()}
+    means = {label: np.mean(accuracies) for label, accuracies in bests.items()}
+    is_repeated = all(len(accuracies) > 1 for accuracies in bests.values())
+    stds = {label: np.std(accuracies, ddof=1) for label, accuracies in bests.items()} if is_repeated else {}
     rows = [
         (
             label,
-            f"{means[label]:.4f} ± {stds[label]:.4f}",
+            f"{means[label]:.4f}" + (f" ± {stds[label]:.4f}" if is_repeated else ""),
             len(runs),
-            f"{np.mean([run[-1]['train_accuracy'] if run else 0.0 for run in runs]):.4f}",
-            f"{np.mean([row['seconds'] for run in runs for row in run]):.2f}" if any(runs) else "",
+            f"{np.mean([run[-1]['train_accuracy'] for run in runs]):.4f}",
         )
         for label, runs in histories.items()
     ]
-    table = markdown_table(["setting", "best validation accuracy", "n", "last training accuracy", "s/epoch"], rows)
+    table = markdown_table(["setting", "best validation accuracy", "n", "training accuracy, as trained"], rows)
+    if not is_repeated:
+        return table
 
-    winner = max(means, key=means.get)
+    winner, *others = sorted(means, key=means.get, reverse=True)
     within, below = [], []
-    for label in sorted(means.keys() - {winner}, key=means.get, reverse=True):
-        standard_error = math.sqrt((stds[winner] ** 2 + stds[label] ** 2) / len(bests[label]))
+    for label in others:
+        standard_error = math.hypot(stds[winner], stds[label]) / math.sqrt(len(bests[label]))
         gap = means[winner] - means[label]
         if gap <= 2 * standard_error:
             within.append(label)
@@ -476,7 +515,7 @@ def _train_command(args):
     model = build(h)
     folder = args.models_dir / h.name
     if folder.exists() and not args.overwrite:
-        raise ValueError(f"{folder} exists; move it away, or replace it with --overwrite")
+        raise ValueError(f"{folder} exists; choose another --models-dir, or replace it with --overwrite")
     split = {
         "train": args.train_size,
         "validation": args.validation_size,

@@ -33,23 +33,28 @@ def check_number(name, value, low, high=float("inf")):
         raise ValueError(f"{name}: expected a number from {low} to below {high}, got {value!r}")
 
 
-def check_inputs(x, n_inputs, finite=True):
-    """Raise unless `x` is of shape (N, n_inputs), N at least 1, and, if `finite`, without NaN and infinity."""
+def check_inputs(x, n_inputs, finite=True, name="x"):
+    """Return `x` as an array, or raise unless it holds floats, has shape (N, n_inputs) with N at least 1, and, if
+    `finite`, neither NaN nor infinity.
+    """
+    x = np.asarray(x)
+    if x.dtype.kind != "f":
+        raise ValueError(f"{name}: expected floats, for images from preprocess, got {x.dtype}")
     if x.ndim != 2 or x.shape[1] != n_inputs or len(x) == 0:
-        raise ValueError(f"x: expected shape (N, {n_inputs}) with N at least 1, got {x.shape}")
+        raise ValueError(f"{name}: expected shape (N, {n_inputs}) with N at least 1, got {x.shape}")
     if finite and not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
-        raise ValueError(f"x: expected finite numbers, got {x[row, column]} in column {column}")
+        raise ValueError(f"{name}: expected finite numbers, got {x[row, column]} in column {column}")
 
 
-def check_labels(labels, n, k):
-    """Return `labels` as an array, or raise unless they are `n` integers from 0 to `k` - 1."""
+def check_labels(labels, n, k, name="labels"):
+    """Return `labels` as an array, or raise unless they are `n` integers, at least one, from 0 to `k` - 1."""
     labels = np.asarray(labels)
-    if labels.shape != (n,):
-        raise ValueError(f"labels: expected shape ({n},), one for each row of x, got {labels.shape}")
+    if labels.shape != (n,) or n == 0:
+        raise ValueError(f"{name}: expected shape ({max(n, 1)},), one for each row, got {labels.shape}")
     if labels.dtype.kind not in "iu":
-        raise ValueError(f"labels: expected integers, got {labels.dtype}")
+        raise ValueError(f"{name}: expected integers, got {labels.dtype}")
     if labels.min() < 0 or labels.max() >= k:
         wrong = labels[(labels < 0) | (labels >= k)][0]
-        raise ValueError(f"labels: expected classes from 0 to {k - 1}, got {wrong}")
+        raise ValueError(f"{name}: expected classes from 0 to {k - 1}, got {wrong}")
     return labels

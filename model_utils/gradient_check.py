@@ -1,4 +1,4 @@
-"""Proof, by finite differences, that a hand-written backward pass computes the gradient of its forward pass."""
+"""Check, by finite differences, that a hand-written backward pass computes the gradient of its forward pass."""
 
 import numpy as np
 
@@ -6,13 +6,15 @@ import numpy as np
 def gradient_check(model, x, labels, objective, step=1e-5):
     """Compare `model.backward` with central differences of the loss, parameter by parameter.
 
-    For each parameter, dL/dtheta is close to (L(theta + h) - L(theta - h)) / 2h, with an error of order h^2. The
-    dropout masks are drawn from the same random state each time, so the loss is one fixed function of the parameters.
+    For each parameter, the derivative is close to (loss(theta + h) - loss(theta - h)) / 2h, with an error of order
+    h^2. The dropout masks are drawn from the same random state each time, so the loss is one fixed function of the
+    parameters.
 
     Parameters
     ----------
     model : MLP
-        In float64; a float32 loss is too coarse to difference. Its parameters are left as they were.
+        In float64; a float32 loss is too coarse to difference. Parameters and random state are left as they were;
+        the running averages of batch normalisation move as in any training.
     x : ndarray of float64, shape (N, D)
     labels : ndarray of int, shape (N,)
     objective : callable
@@ -54,5 +56,6 @@ def gradient_check(model, x, labels, objective, step=1e-5):
             differences[index] = (loss_above - loss_below) / (2 * step)
         gradients = model.named_gradients[name]
         distance = np.linalg.norm(gradients - differences)
-        errors[name] = distance / (np.linalg.norm(gradients) + np.linalg.norm(differences))
+        errors[name] = float(distance / (np.linalg.norm(gradients) + np.linalg.norm(differences)))
+    model.rng.bit_generator.state = random_state
     return errors

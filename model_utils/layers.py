@@ -143,8 +143,16 @@ class BatchNorm:
         self._x_hat = np.empty((0, len(gamma)), gamma.dtype)
 
     def forward(self, x, training):
-        """Replace `x`, shape (N, H), by gamma * x_hat."""
+        """Replace `x`, shape (N, H), by gamma * x_hat.
+
+        Raises
+        ------
+        ValueError
+            If one image alone is trained on: it has no variance.
+        """
         n = len(x)
+        if training and n == 1:
+            raise ValueError("x: expected at least 2 images for batch normalisation to train on, got 1")
         if n > len(self._x_hat):
             self._x_hat = np.empty_like(x)
         x_hat = self._x_hat[:n]
@@ -154,7 +162,7 @@ class BatchNorm:
             var = np.einsum("nh,nh->h", x, x) / n  # (H,)
             self.running_mean += self.momentum * (mean - self.running_mean)
             # The running average is of the unbiased variance, with n - 1, as in the paper's algorithm 2.
-            self.running_var += self.momentum * (var * (n / max(n - 1, 1)) - self.running_var)
+            self.running_var += self.momentum * (var * (n / (n - 1)) - self.running_var)
         else:
             x -= self.running_mean
             var = self.running_var

@@ -18,7 +18,7 @@ def softmax(logits):
     Returns
     -------
     ndarray of float, shape (N, K)
-        Each row is positive and sums to 1.
+        Nothing is negative, and each row sums to 1.
     """
     p = logits - logits.max(axis=1, keepdims=True)
     np.exp(p, out=p)

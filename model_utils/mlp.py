@@ -1,8 +1,9 @@
 """A multilayer perceptron whose forward and backward passes are written out by hand. NumPy does the arithmetic.
 
-Notation: N images in a batch, D inputs, H units in a hidden layer, K classes. Layer l has weights W_l and biases b_l:
+Notation: N images in a batch, D inputs, H units in a hidden layer, K classes. Layer l of m has weights W_l and
+biases b_l:
 
-    z_l = a_(l-1) W_l + b_l        a_l = f(z_l)        a_0 = x        logits = a_(L-1) W_L + b_L
+    z_l = a_(l-1) W_l + b_l        a_l = f(z_l)        a_0 = x        logits = a_(m-1) W_m + b_m
 
 The loss and its gradient with respect to the logits, where the backward pass starts, are in `losses`.
 """
@@ -41,12 +42,12 @@ class MLP:
     Attributes
     ----------
     parameters, gradients : ndarray, shape (P,)
-        Everything that is learned, and dL/d(everything), each in one flat vector: an optimizer updates it in one go.
-        The weights come first.
+        Everything that is learned, and the gradient of the loss with respect to it, each in one flat vector: an
+        optimizer updates it in one go. The weights come first.
     W, b, dW, db : list of ndarray
         Per layer, of shapes (D_l, H_l) and (H_l,): views into the flat vectors.
     layer_inputs : list of ndarray or None
-        a_0 ... a_(L-1) of the last forward pass in training mode, for `backward`; None after any other.
+        a_0 ... a_(m-1) of the last forward pass in training mode, for `backward`; None after any other.
 
     Raises
     ------
@@ -72,6 +73,7 @@ class MLP:
         check_choice("activation", activation, ACTIVATIONS)
         check_choice("init", init, INITS)
         check_number("dropout", dropout, 0, 1)
+        check_count("seed", seed, minimum=0)
         check_choice("dtype", np.dtype(dtype).name, ("float32", "float64"))
 
         self.sizes = (n_inputs, *hidden_sizes, n_classes)
@@ -113,8 +115,8 @@ class MLP:
         """Compute the logits of a batch.
 
         For each hidden layer l, z_l = a_(l-1) W_l + b_l and a_l = f(z_l); with batch normalisation
-        z_l = gamma_l x_hat(a_(l-1) W_l) + b_l; in training with dropout a_l = m * f(z_l), where the mask m is drawn
-        anew. Then logits = a_(L-1) W_L + b_L.
+        z_l = gamma_l x_hat(a_(l-1) W_l) + b_l; in training with dropout a_l = mask * f(z_l), where the mask is drawn
+        anew. Then logits = a_(m-1) W_m + b_m.
 
         Parameters
         ----------
@@ -131,10 +133,9 @@ class MLP:
         Raises
         ------
         ValueError
-            If x is empty, of the wrong width, or not finite.
+            If x is empty, of the wrong width, not of floats, or (unless training) not finite.
         """
-        x = np.asarray(x, self.dtype)
-        check_inputs(x, self.sizes[0], finite=not training)
+        x = check_inputs(x, self.sizes[0], finite=not training).astype(self.dtype, copy=False)
         n = len(x)
         if n > self._buffer_rows:
             self._make_buffers(n)
@@ -162,15 +163,15 @@ class MLP:
     def backward(self, dlogits):
         """Compute the gradient of the loss with respect to every parameter, into `gradients`.
 
-        Write dv for dL/dv. From logits to inputs, each line of the forward pass is answered by the chain rule:
+        Write dv for d(loss)/dv. From logits to inputs, each line of the forward pass is answered by the chain rule:
 
             z = a W + b           db = sum_n dz_n        dW = a^T dz        da = dz W^T
-            a = m * f(z)          dz = m * da * f'(z)
+            a = mask * f(z)       dz = mask * da * f'(z)
 
         Parameters
         ----------
         dlogits : ndarray of float, shape (N, K)
-            dL/dlogits for the batch that `forward(x, training=True)` saw last.
+            d(loss)/d(logits) for the batch that `forward(x, training=True)` saw last.
 
         Raises
         ------
@@ -189,16 +190,16 @@ class MLP:
         dz = np.asarray(dlogits, self.dtype)  # (N, K)
         for l in reversed(range(len(self.W))):
             a = self.layer_inputs[l]  # (N, D), what this layer was fed
-            np.sum(dz, axis=0, out=self.db[l])  # (H,)    dL/db = sum_n dL/dz_n
+            np.sum(dz, axis=0, out=self.db[l])  # (H,)    db = sum_n dz_n
             if self.batch_norm and l < len(self.norms):
                 self.norms[l].backward(dz)  # (N, H)  through z = gamma x_hat(a W) + b, down to a W
-            np.matmul(a.T, dz, out=self.dW[l])  # (D, H)  dL/dW = a^T dL/dz
+            np.matmul(a.T, dz, out=self.dW[l])  # (D, H)  dW = a^T dz
             if l == 0:
-                return  # nobody asks for dL/dx
-            da = np.matmul(dz, self.W[l].T, out=self._dactivations[l - 1][:n])  # (N, D)  dL/da = dL/dz W^T
+                return  # nobody asks for dx
+            da = np.matmul(dz, self.W[l].T, out=self._dactivations[l - 1][:n])  # (N, D)  da = dz W^T
             if self.dropout:
                 da *= self._masks[l - 1][:n]  # (N, D)
-            activation_backward(da, self._activations[l - 1][:n])  # (N, D)  dL/dz = dL/da * f'(z)
+            activation_backward(da, self._activations[l - 1][:n])  # (N, D)  dz = da * f'(z)
             dz = da
 
     def predict_logits(self, x, batch_size=1000):
@@ -212,8 +213,7 @@ class MLP:
         -------
         ndarray, shape (N, K)
         """
-        x = np.asarray(x)
-        check_inputs(x, self.sizes[0], finite=False)  # forward looks at each batch
+        x = check_inputs(x, self.sizes[0], finite=False)  # forward searches each batch
         return np.concatenate([self.forward(x[start : start + batch_size]) for start in range(0, len(x), batch_size)])
 
     def predict_proba(self, x):

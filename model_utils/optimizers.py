@@ -49,9 +49,9 @@ class Optimizer:
 class SGD(Optimizer):
     """theta -= eta g (Robbins and Monro, 1951)."""
 
-    def _update(self, theta, g, averages, step, learning_rate):
-        np.multiply(g, learning_rate, out=step)
-        theta -= step
+    def _update(self, theta, g, averages, update, learning_rate):
+        np.multiply(g, learning_rate, out=update)
+        theta -= update
 
 
 class Momentum(Optimizer):
@@ -60,44 +60,44 @@ class Momentum(Optimizer):
     n_averages = 1
     mu = 0.9
 
-    def _update(self, theta, g, averages, step, learning_rate):
+    def _update(self, theta, g, averages, update, learning_rate):
         (v,) = averages
         v *= self.mu
         v += g
-        np.multiply(v, learning_rate, out=step)
-        theta -= step
+        np.multiply(v, learning_rate, out=update)
+        theta -= update
 
 
 class Nesterov(Momentum):
     """v = 0.9 v + g; theta -= eta (g + 0.9 v), a gradient step from where v leads (Sutskever et al., 2013)."""
 
-    def _update(self, theta, g, averages, step, learning_rate):
+    def _update(self, theta, g, averages, update, learning_rate):
         (v,) = averages
         v *= self.mu
         v += g
-        np.multiply(v, self.mu, out=step)
-        step += g
-        step *= learning_rate
-        theta -= step
+        np.multiply(v, self.mu, out=update)
+        update += g
+        update *= learning_rate
+        theta -= update
 
 
 class RMSprop(Optimizer):
-    """v = 0.99 v + 0.01 g^2; theta -= eta g / (sqrt(v) + 1e-8) (Hinton's Coursera lecture 6e, 2012)."""
+    """v = 0.99 v + 0.01 g^2; theta -= eta g / (sqrt(v) + 1e-8) (after Hinton's lecture 6e, 2012)."""
 
     n_averages = 1
     alpha, epsilon = 0.99, 1e-8
 
-    def _update(self, theta, g, averages, step, learning_rate):
+    def _update(self, theta, g, averages, update, learning_rate):
         (v,) = averages
-        np.multiply(g, g, out=step)
-        step *= 1 - self.alpha
+        np.multiply(g, g, out=update)
+        update *= 1 - self.alpha
         v *= self.alpha
-        v += step
-        np.sqrt(v, out=step)
-        step += self.epsilon
-        np.divide(g, step, out=step)
-        step *= learning_rate
-        theta -= step
+        v += update
+        np.sqrt(v, out=update)
+        update += self.epsilon
+        np.divide(g, update, out=update)
+        update *= learning_rate
+        theta -= update
 
 
 class Adam(Optimizer):
@@ -108,22 +108,22 @@ class Adam(Optimizer):
     n_averages = 2
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
 
-    def _update(self, theta, g, averages, step, learning_rate):
+    def _update(self, theta, g, averages, update, learning_rate):
         m, v = averages
-        np.multiply(g, 1 - self.beta1, out=step)
+        np.multiply(g, 1 - self.beta1, out=update)
         m *= self.beta1
-        m += step
-        np.multiply(g, g, out=step)
-        step *= 1 - self.beta2
+        m += update
+        np.multiply(g, g, out=update)
+        update *= 1 - self.beta2
         v *= self.beta2
-        v += step
-        # The corrections are two numbers. Multiplying the fraction through by c leaves no pass over v for them.
+        v += update
+        # Numerator and denominator are multiplied by c, which spares correcting m and v in passes of their own.
         c = math.sqrt(1 - self.beta2**self.n_steps)
-        np.sqrt(v, out=step)
-        step += self.epsilon * c
-        np.divide(m, step, out=step)
-        step *= learning_rate * c / (1 - self.beta1**self.n_steps)
-        theta -= step
+        np.sqrt(v, out=update)
+        update += self.epsilon * c
+        np.divide(m, update, out=update)
+        update *= learning_rate * c / (1 - self.beta1**self.n_steps)
+        theta -= update
 
 
 class AdamW(Adam):
@@ -174,7 +174,9 @@ def inverse_time(t):
 
 
 def cosine(t, warm_up=0.1):
-    """Rises in a line from 0 to 1 in `warm_up`, then falls to 0 along half a cosine (Loshchilov and Hutter, 2017)."""
+    """Rises in a line from 0 to 1 during `warm_up` (Goyal et al., 2017), then falls to 0 along half a cosine
+    (Loshchilov and Hutter, 2017).
+    """
     if t < warm_up:
         return t / warm_up
     return (1 + math.cos(math.pi * (t - warm_up) / (1 - warm_up))) / 2

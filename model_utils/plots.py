@@ -124,17 +124,15 @@ def comparison(histories, title):
     Parameters
     ----------
     histories : dict of str to list of list of dict
-        For each variant, a history for each seed. Runs that diverged in their first epoch are left out.
+        For each variant, a history for each seed.
     title : str
     """
     figure, axes = _new_figure(3.2, 1, 2)
     dots, curves = axes[0]
     for i, (label, runs) in enumerate(histories.items()):
-        accuracies = [[row["validation_accuracy"] for row in run] for run in runs if run]
+        accuracies = [[row["validation_accuracy"] for row in run] for run in runs]
         bests = [max(run) for run in accuracies]
         dots.scatter(bests, [i] * len(bests), color=f"C{i}", alpha=0.7)
-        if not accuracies:
-            continue
         dots.plot([np.mean(bests)] * 2, [i - 0.3, i + 0.3], color=f"C{i}", linewidth=2)
         shortest = min(map(len, accuracies))
         mean_curve = np.mean([run[:shortest] for run in accuracies], axis=0)

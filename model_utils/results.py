@@ -30,7 +30,8 @@ def models_table(models_dir):
     str
         A Markdown table, least accurate first.
     """
-    saved_models = {path.parent: load_model(path.parent) for path in Path(models_dir).glob("*/*/model.json")}
+    folders = [path.parent for path in Path(models_dir).glob("*/*/model.json") if not path.parent.name.endswith(".tmp")]
+    saved_models = {folder: load_model(folder) for folder in folders}
     by_accuracy = sorted(saved_models.items(), key=lambda item: item[1].metrics["test"]["accuracy"])
     rows = [
         (

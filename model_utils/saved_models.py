@@ -45,7 +45,8 @@ class SavedModel(NamedTuple):
 def save_model(folder, saved):
     """Write a saved model, in place of one that is there already.
 
-    The folder appears under its name only when it is complete; a stop in the middle leaves the old one.
+    The folder appears under its name only when it is complete. The old one is put aside as NAME.old.tmp meanwhile, and
+    removed last: whenever this is cut off, a whole model is there.
 
     Parameters
     ----------
@@ -60,9 +61,12 @@ def save_model(folder, saved):
     for name, content in (("model.json", saved.description), ("metrics.json", saved.metrics)):
         (unfinished / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     write_csv(unfinished / "history.csv", saved.history)
+    replaced = folder.with_name(folder.name + ".old.tmp")
+    shutil.rmtree(replaced, ignore_errors=True)
     if folder.exists():
-        shutil.rmtree(folder)
+        folder.rename(replaced)
     unfinished.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def load_model(folder):

@@ -2,12 +2,13 @@
 
 import json
 import re
+import statistics
 from pathlib import Path
 
 import pytest
 
 import mlp
-from model_utils.results import models_table, speed_sentence, write_between_marks
+from model_utils.results import EPOCH_TIMES, models_table, speed_sentence, write_between_marks
 from model_utils.tables import read_csv, write_csv
 
 ROOT = Path(mlp.__file__).parent
@@ -17,6 +18,15 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_q4_readme_shows_the_stored_results():
     assert f"<!-- models -->\n{models_table(ROOT / 'models')}\n<!-- /models -->" in README
     assert f"<!-- speed -->\n{speed_sentence()}\n<!-- /speed -->" in README
+
+
+def test_q4_numpy_mlp_was_at_least_as_fast_as_pytorch():
+    seconds = {"NumPy": [], "PyTorch": []}
+    for row in read_csv(EPOCH_TIMES, text_columns=("library", "version", "processor")):
+        seconds[row["library"]].append(row["seconds"])
+    ratios = [b / a for a, b in zip(seconds["NumPy"], seconds["PyTorch"], strict=True)]
+    assert statistics.median(ratios) >= 1
+    assert f"{statistics.median(ratios):.2f} times as fast" in speed_sentence()
 
 
 def test_q4_results_table_shows_each_models_stored_accuracy():
@@ -33,7 +43,7 @@ def test_q4_readme_points_to_what_exists():
     for target, anchor in re.findall(r"\]\(([^)#:]+)(#[^)]*)?\)", README):
         assert (ROOT / target).exists(), target
         if anchor:
-            assert f"## {anchor[1:].split('-')[0]} " in (ROOT / target).read_text(encoding="utf-8")
+            assert f"## {anchor[1:].replace('-', ' ')}" in (ROOT / target).read_text(encoding="utf-8").replace("-", " ")
     for file, tests in re.findall(r"\]\((tests/\w+\.py)\) `(\w+)\*`", README):
         assert f"def {tests}" in (ROOT / file).read_text(encoding="utf-8")
 
