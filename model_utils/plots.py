@@ -127,8 +127,7 @@ def comparison(histories, title):
         For each variant, a history for each seed.
     title : str
     """
-    figure, axes = _new_figure(3.2, 1, 2)
-    dots, curves = axes[0]
+    figure, [[dots, curves]] = _new_figure(max(3.2, 0.5 * len(histories)), 1, 2)
     for i, (label, runs) in enumerate(histories.items()):
         accuracies = [[row["validation_accuracy"] for row in run] for run in runs]
         bests = [max(run) for run in accuracies]
@@ -142,7 +141,7 @@ def comparison(histories, title):
     dots.set(xlabel="best validation accuracy: each run, and the mean", title=title)
     curves.set(xlabel="epoch", ylabel="validation accuracy, mean")
     curves.xaxis.get_major_locator().set_params(integer=True)
-    curves.legend(fontsize=8)
+    curves.legend(fontsize=8, loc="lower right")
     for ax in (dots, curves):
         ax.grid(alpha=0.3)
     return figure
@@ -219,7 +218,8 @@ def confident_mistakes(images, labels, probabilities, class_names, n=16):
 
 
 def first_layer(W, n=32):
-    """Draw the weights of the first layer's most strongly connected units as images, white 0, red +, blue -.
+    """Draw the weights of the first layer's most strongly connected units as images, white 0, red +, blue -, each
+    scaled to its own largest weight.
 
     Parameters
     ----------
@@ -228,10 +228,10 @@ def first_layer(W, n=32):
         A multiple of 16.
     """
     strongest = np.argsort(-np.linalg.norm(W, axis=0), kind="stable")[:n]
-    limit = np.abs(W[:, strongest]).max() / 2
     figure, axes = _new_figure(0.7 * n / 16, n // 16, 16)
     for ax in axes.flat:
         ax.axis("off")
     for ax, unit in zip(axes.flat, strongest, strict=False):
+        limit = np.abs(W[:, unit]).max()
         _show_image(ax, W[:, unit].reshape(28, 28), cmap="RdBu_r", vmin=-limit, vmax=limit)
     return figure

@@ -161,6 +161,14 @@ def test_q2d_backward_matches_finite_differences(activation, objective, dropout,
         assert all(error < 1e-6 for error in errors.values()), errors
 
 
+@each_objective
+def test_q2d_backward_matches_finite_differences_without_hidden_layers(objective):
+    model = MLP(7, (), 4, dtype=np.float64)
+    errors = gradient_check(model, x, labels, OBJECTIVES[objective])
+    assert errors.keys() == {"W1", "b1"}
+    assert all(error < 1e-6 for error in errors.values()), errors
+
+
 def test_q2d_gradient_check_notices_a_wrong_gradient(monkeypatch):
     forward, _ = ACTIVATIONS["tanh"]
     monkeypatch.setitem(ACTIVATIONS, "tanh", (forward, lambda da, a: np.multiply(da, 1 - 0.99 * a * a, out=da)))
