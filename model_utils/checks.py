@@ -45,6 +45,7 @@ def check_inputs(x, n_inputs, finite=True, name="x"):
     if finite and not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
         raise ValueError(f"{name}: expected finite numbers, got {x[row, column]} in column {column}")
+    return x
 
 
 def check_labels(labels, n, k, name="labels"):
