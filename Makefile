@@ -24,8 +24,10 @@ test: $(READY)
 # picture and its results.
 notebooks: $(READY)
 	@rm -rf runs/models runs/figures
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.coalesce_streams=True \
-		--ExecutePreprocessor.record_timing=False mlp_implementation.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --inplace --execute --ExecutePreprocessor.record_timing=False \
+		mlp_implementation.ipynb
+	@# Of a progress bar's many states, keep the last.
+	$(BIN)/jupyter nbconvert --to notebook --inplace --CoalesceStreamsPreprocessor.enabled=True mlp_implementation.ipynb
 	@rm -rf models/mlp && mkdir -p models figures
 	cp -R runs/models/mlp models/mlp
 	cp runs/figures/*.png figures/

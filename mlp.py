@@ -404,7 +404,7 @@ def describe_comparison(histories):
     str
         Markdown. A table with a row a variant: mean and standard deviation over the n runs of the best validation
         accuracy, and the mean training accuracy of the last epoch. Then a sentence on which variants lie within two
-        standard errors of the best one; with one run each there is no telling, and no sentence.
+        standard errors of the best one; with one run each, or one variant, there is no telling, and no sentence.
     """
     bests = {label: [best_epoch(run)["validation_accuracy"] for run in runs] for label, runs in histories.items()}
     means = {label: np.mean(accuracies) for label, accuracies in bests.items()}
@@ -420,7 +420,7 @@ def describe_comparison(histories):
         for label, runs in histories.items()
     ]
     table = markdown_table(["setting", "best validation accuracy", "n", "training accuracy, as trained"], rows)
-    if not is_repeated:
+    if not is_repeated or len(means) == 1:
         return table
 
     winner, *others = sorted(means, key=means.get, reverse=True)
