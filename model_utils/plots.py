@@ -119,7 +119,7 @@ def learning_curves(histories):
 
 
 def comparison(histories, title):
-    """Draw what `mlp.compare` returned: the best validation accuracy of each run, and the mean curve of each variant.
+    """Draw what `experiments.compare` returned: each run's best validation accuracy, and each variant's mean curve.
 
     Parameters
     ----------

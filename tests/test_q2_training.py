@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import experiments
 import mlp
 from data_preparation import load_splits, preprocess
 from model_utils.saved_models import SavedModel, SavedModelError, load_model, save_model
@@ -221,7 +222,7 @@ def test_q2f_folder_name_says_what_is_inside():
 def test_q2f_compare_trains_every_variant_with_every_seed(small_data):
     base = mlp.Hyperparameters(hidden_sizes=(8,), epochs=2)
     variants = {"none": {}, "half": {"dropout": 0.5}, "diverges": {"learning_rate": 1e30}}
-    histories = mlp.compare(*small_data, base, variants, seeds=(0, 1))
+    histories = experiments.compare(*small_data, base, variants, seeds=(0, 1))
     assert [[len(run) for run in runs] for runs in histories.values()] == [[2, 2], [2, 2], [1, 1]]
     accuracy = {label: runs[0][0]["train_accuracy"] for label, runs in histories.items()}
     assert accuracy["half"] < accuracy["none"]
@@ -234,10 +235,10 @@ def test_q2f_a_comparison_tells_a_difference_from_noise():
         return [[{"validation_accuracy": a, "train_accuracy": a}] for a in accuracies]
 
     histories = {"a": runs(0.90, 0.92, 0.94), "b": runs(0.90, 0.91, 0.92), "c": runs(0.70, 0.71, 0.72)}
-    text = mlp.describe_comparison(histories)
+    text = experiments.describe(histories)
     assert "| a       | 0.9200 ± 0.0200          | 3 |" in text
     assert text.endswith("Best: **a**. Within two standard errors of it: b. Below it: c by 0.2100.")
-    single = mlp.describe_comparison({"a": runs(0.9), "b": runs(0.8)})
+    single = experiments.describe({"a": runs(0.9), "b": runs(0.8)})
     assert "±" not in single, "one run tells nothing of the noise"
     assert "Best" not in single
 
@@ -246,10 +247,10 @@ def test_q2f_comparisons_survive_storing_and_are_tied_to_their_hyperparameters(t
     _, base, history = trained
     histories = {"0.10": [history, history[:1]], "x, y": [history[1:]]}
     variants = {"0.10": {"dropout": 0.1}, "x, y": {}}
-    mlp.store_comparison(tmp_path / "comparison.csv", histories, base, variants)
-    assert mlp.load_comparison(tmp_path / "comparison.csv", base, variants) == histories
+    experiments.store(tmp_path / "comparison.csv", histories, base, variants)
+    assert experiments.load(tmp_path / "comparison.csv", base, variants) == histories
     with pytest.raises(ValueError, match=r"comparison\.csv: made with other hyperparameters"):
-        mlp.load_comparison(tmp_path / "comparison.csv", base, variants | {"x, y": {"dropout": 0.2}})
+        experiments.load(tmp_path / "comparison.csv", base, variants | {"x, y": {"dropout": 0.2}})
 
 
 def test_q2f_evaluate_agrees_with_a_count_by_hand(trained, small_data):

@@ -1,0 +1,127 @@
+"""Compare hyperparameters of the NumPy MLP: train variants side by side, store the runs, tell results from noise."""
+
+import json
+import math
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from mlp import TrainingDiverged, best_epoch, build, train
+from model_utils.tables import markdown_table, read_csv, write_csv
+
+
+def compare(training, validation, base, variants, seeds=(0,)):
+    """Train variants of one set of hyperparameters, side by side.
+
+    Parameters
+    ----------
+    training, validation : tuple of ndarrays
+        As for `train`.
+    base : Hyperparameters
+    variants : dict of str to dict
+        For each label, what differs from `base`.
+    seeds : sequence of int
+        Each variant is trained once with each seed.
+
+    Returns
+    -------
+    dict of str to list of list of dict
+        For each label, the history of each seed's run. A run that diverged has one row, with accuracy 0.
+    """
+    histories = {label: [] for label in variants}
+    runs = [(label, seed) for seed in seeds for label in variants]
+    for label, seed in tqdm(runs, desc="comparing", unit="run", file=sys.stdout):
+        h = replace(base, **variants[label], seed=seed)
+        try:
+            history = train(build(h, training[0].shape[1]), training, validation, h, progress=False)
+        except TrainingDiverged:
+            nothing = dict.fromkeys(("train_loss", "validation_loss", "learning_rate", "seconds"), math.nan)
+            history = [{"epoch": 1, "train_accuracy": 0.0, "validation_accuracy": 0.0} | nothing]
+        histories[label].append(history)
+    return histories
+
+
+def store(path, histories, base, variants):
+    """Write what `compare` returned to a CSV file, a row for each epoch of each run, and beside it, as JSON, the
+    hyperparameters of each variant.
+    """
+    write_csv(
+        path,
+        [
+            {"setting": label, "run": run} | row
+            for label, runs in histories.items()
+            for run, history in enumerate(runs)
+            for row in history
+        ],
+    )
+    _hyperparameters_path(path).write_text(_hyperparameters_text(base, variants), encoding="utf-8")
+
+
+def load(path, base, variants):
+    """Read what `store` wrote.
+
+    Raises
+    ------
+    ValueError
+        If it was made with other hyperparameters than `base` and `variants`.
+    """
+    if _hyperparameters_path(path).read_text(encoding="utf-8") != _hyperparameters_text(base, variants):
+        raise ValueError(f"{path}: made with other hyperparameters, see {_hyperparameters_path(path)}; make it anew")
+    histories = {}
+    for row in read_csv(path, text_columns=("setting",)):
+        runs = histories.setdefault(row.pop("setting"), {})
+        runs.setdefault(row.pop("run"), []).append(row)
+    return {label: list(runs.values()) for label, runs in histories.items()}
+
+
+def _hyperparameters_path(path):
+    return Path(path).with_suffix(".json")
+
+
+def _hyperparameters_text(base, variants):
+    return json.dumps({label: asdict(replace(base, **changes)) for label, changes in variants.items()}, indent=2) + "\n"
+
+
+def describe(histories):
+    """Lay out what `compare` returned, and say which differences stand out from the noise.
+
+    Returns
+    -------
+    str
+        Markdown. A table with a row a variant: mean and standard deviation over the n runs of the best validation
+        accuracy, and the mean training accuracy of the last epoch. Then a sentence on which variants lie within two
+        standard errors of the best one; with one run each, or one variant, there is no telling, and no sentence.
+    """
+    bests = {label: [best_epoch(run)["validation_accuracy"] for run in runs] for label, runs in histories.items()}
+    means = {label: np.mean(accuracies) for label, accuracies in bests.items()}
+    is_repeated = all(len(accuracies) > 1 for accuracies in bests.values())
+    stds = {label: np.std(accuracies, ddof=1) for label, accuracies in bests.items()} if is_repeated else {}
+    rows = [
+        (
+            label,
+            f"{means[label]:.4f}" + (f" ± {stds[label]:.4f}" if is_repeated else ""),
+            len(runs),
+            f"{np.mean([run[-1]['train_accuracy'] for run in runs]):.4f}",
+        )
+        for label, runs in histories.items()
+    ]
+    table = markdown_table(["setting", "best validation accuracy", "n", "training accuracy, as trained"], rows)
+    if not is_repeated or len(means) == 1:
+        return table
+
+    winner, *others = sorted(means, key=means.get, reverse=True)
+    within, below = [], []
+    for label in others:
+        standard_error = math.hypot(stds[winner], stds[label]) / math.sqrt(len(bests[label]))
+        gap = means[winner] - means[label]
+        if gap <= 2 * standard_error:
+            within.append(label)
+        else:
+            below.append(f"{label} by {gap:.4f}")
+    sentence = f"Best: **{winner}**."
+    sentence += f" Within two standard errors of it: {'; '.join(within)}." if within else ""
+    sentence += f" Below it: {'; '.join(below)}." if below else ""
+    return f"{table}\n\n{sentence}"
