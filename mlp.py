@@ -317,6 +317,7 @@ def load(folder):
         hyperparameters = Hyperparameters(**h | {"hidden_sizes": tuple(h["hidden_sizes"])})
         model = build(hyperparameters, description["sizes"][0], description["dtype"])
         model.load_state(saved.weights)
+        # What evaluate and inspect will ask for: better missed here than half-way.
         description["split"], saved.metrics["validation"]["accuracy"], saved.metrics["test"]["accuracy"]
     except (KeyError, TypeError, ValueError) as error:
         raise SavedModelError(f"{folder}: not a saved NumPy MLP ({error!r})") from error

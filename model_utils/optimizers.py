@@ -1,8 +1,8 @@
 """Optimizers, gradient clipping and learning-rate schedules.
 
 An optimizer holds a network's flat parameter and gradient vectors, both of shape (P,), and updates all parameters at
-once and in place. In the formulas, theta are the parameters, g the gradient and eta the learning rate. Definitions
-and defaults are PyTorch's, so that the two can be compared step by step.
+once and in place. In the formulas, theta are the parameters, g the gradient and eta the learning rate. Definitions, and
+the constants of RMSprop and Adam, are PyTorch's, so that the two can be compared step by step.
 """
 
 import math

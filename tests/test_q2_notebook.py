@@ -47,6 +47,7 @@ def small_run(tmp_path_factory):
         "small_epochs": 1,
         "deep_epochs": 1,
         "best_epochs": 2,
+        "candidate_epochs": 1,
     }
     command = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(folder / "run.ipynb"), "--no-progress-bar"]
     for name, value in parameters.items():
