@@ -56,8 +56,8 @@ def speed_sentence(path=EPOCH_TIMES):
         f"An epoch of 784-128-10 on 60,000 images at batch 128 takes {medians[0]:.2f} s in NumPy "
         f"{numpy_rows[0]['version']} and {medians[1]:.2f} s in PyTorch {torch_rows[0]['version']} (CPU, eager, its "
         f"fused optimizer), medians of {len(ratios)} alternating rounds on {rows[0]['processor']} with "
-        f"{rows[0]['threads']} threads. Round by round, the NumPy MLP is {statistics.median(ratios):.2f} times as fast in the median "
-        f"({min(ratios):.2f} to {max(ratios):.2f})."
+        f"{rows[0]['threads']} threads. Round by round, the NumPy MLP is "
+        f"{statistics.median(ratios):.2f} times as fast in the median ({min(ratios):.2f} to {max(ratios):.2f})."
     )
 
 
