@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image, ImageOps
 from sklearn.model_selection import train_test_split
 
 from model_utils.checks import check_count, check_labels
@@ -347,6 +348,20 @@ def flatten(images):
 def preprocess(images):
     """Prepare images for the MLP: uint8 of shape (N, 28, 28) becomes float32 of shape (N, 784) in [0, 1]."""
     return scale(flatten(images))
+
+
+def read_picture(path, invert=False):
+    """Read a picture of any kind and size as one grey image, uint8 of shape (28, 28).
+
+    Parameters
+    ----------
+    path : path
+    invert : bool
+        For a dark garment on a light background: the data set has light ones on black.
+    """
+    with Image.open(path) as picture:
+        grey = picture.convert("L").resize((28, 28))
+    return np.asarray(ImageOps.invert(grey) if invert else grey)
 
 
 def one_hot(labels, n_classes=10):

@@ -13,31 +13,23 @@ import math
 import platform
 import sys
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import sklearn
-from PIL import Image, ImageOps
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from tqdm import tqdm
 
-from data_preparation import CLASS_NAMES, DataError, augment, batches, load_splits, preprocess
+from data_preparation import CLASS_NAMES, DataError, augment, batches, load_splits, preprocess, read_picture
+from model_utils import command_line
 from model_utils.checks import check_choice, check_count, check_inputs, check_labels, check_number
+from model_utils.command_line import option
 from model_utils.losses import OBJECTIVES, cross_entropy
 from model_utils.mlp import MLP
 from model_utils.optimizers import OPTIMIZERS, SCHEDULES, clip_gradients
 from model_utils.saved_models import SavedModel, SavedModelError, load_model, save_model
 from model_utils.tables import markdown_table
-
-# An accuracy on 10,000 images may differ by this much from the stored one: another processor rounds differently.
-ACCURACY_TOLERANCE = 0.0005
-
-
-def option(default, text):
-    """Declare a hyperparameter: its default, and what the command line's --help says of it."""
-    return field(default=default, metadata={"help": text})
 
 
 @dataclass(frozen=True)
@@ -233,7 +225,11 @@ def evaluate(model, x, labels):
         If inputs or labels are not as they should be.
     """
     x, labels = _checked(model, x, labels, "evaluation")
-    logits = model.predict_logits(x)
+    return measure(model.predict_logits(x), labels)
+
+
+def measure(logits, labels):
+    """Measure a classifier by its logits, shape (N, K), and the true labels, shape (N,): see `evaluate`."""
     predictions = logits.argmax(axis=1)
     precision, recall, f1, _ = precision_recall_fscore_support(
         labels, predictions, labels=range(len(CLASS_NAMES)), zero_division=0
@@ -313,8 +309,7 @@ def load(folder):
     saved = load_model(folder)
     try:
         description = saved.description
-        h = description["hyperparameters"]
-        hyperparameters = Hyperparameters(**h | {"hidden_sizes": tuple(h["hidden_sizes"])})
+        hyperparameters = command_line.from_json(Hyperparameters, description["hyperparameters"])
         model = build(hyperparameters, description["sizes"][0], description["dtype"])
         model.load_state(saved.weights)
         # What evaluate and inspect will ask for: better missed here than half-way.
@@ -329,15 +324,7 @@ def load(folder):
 
 def main(arguments=None):
     """Run the command line; return its exit status."""
-    args = _parser().parse_args(arguments)
-    try:
-        return args.command(args)
-    except (ValueError, DataError, SavedModelError, TrainingDiverged, OSError) as error:
-        print(f"mlp.py: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("mlp.py: interrupted", file=sys.stderr)
-        return 130
+    return command_line.run(_parser(), arguments, (ValueError, DataError, SavedModelError, TrainingDiverged, OSError))
 
 
 def _parser():
@@ -345,69 +332,27 @@ def _parser():
         prog="mlp.py", description="A hand-written NumPy multilayer perceptron on Fashion-MNIST."
     )
     commands = parser.add_subparsers(required=True)
-    formatter = argparse.ArgumentDefaultsHelpFormatter
-
     command = commands.add_parser(
         "train",
         help="train an MLP, measure it on the test images and save it",
         description="Train an MLP, keep the weights that were best on validation, measure it once on the test images, "
         "and save it in a folder named after what is in it. Ctrl-C ends training early; the best weights so far are "
         "then measured and saved.",
-        formatter_class=formatter,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    for f in fields(Hyperparameters):
-        if f.type is bool:
-            kind = {"action": argparse.BooleanOptionalAction}
-        elif f.type is tuple:
-            kind = {"type": int, "nargs": "*", "metavar": "UNITS"}
-        else:
-            kind = {"type": f.type, "metavar": f.type.__name__.upper()}
-        flag = "--" + f.name.replace("_", "-")
-        command.add_argument(flag, default=f.default, help=f.metadata["help"], **kind)
-    command.add_argument("--train-size", type=int, default=48_000, help="training images")
-    command.add_argument("--validation-size", type=int, default=12_000, help="validation images")
-    command.add_argument(
-        "--test-size",
-        type=lambda text: text if text == "official" else int(text),
-        default="official",
-        help="'official' for the 10,000 that Zalando set apart, or a number to draw all three from the 70,000",
-    )
-    command.add_argument("--split-seed", type=int, default=0, help="for the split")
-    command.add_argument("--models-dir", type=Path, default=Path("models/mlp"), help="where the folder goes")
-    command.add_argument("--overwrite", action="store_true", help="replace a saved model of the same name")
+    command_line.add_options(command, Hyperparameters())
+    command_line.add_training_options(command, "models/mlp")
     command.set_defaults(command=_train_command)
-
-    def add_reader(name, function, text):
-        reader = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        reader.add_argument("folder", type=Path, help="a saved model, such as models/mlp/NAME")
-        reader.set_defaults(command=function)
-        return reader
-
-    add_reader(
-        "evaluate",
-        _evaluate_command,
-        "run a saved model on the test images and compare its accuracy with the stored one",
-    )
-    add_reader("inspect", _inspect_command, "show what a saved model is, how it was trained and how good it is")
-    command = add_reader("predict", _predict_command, "name the garment in each picture")
-    command.add_argument("pictures", type=Path, nargs="+", help="image files; they are made grey and 28 x 28")
-    command.add_argument("--invert", action="store_true", help="for a dark garment on a light background")
+    command_line.add_readers(commands, _evaluate_command, _inspect_command, _predict_command)
     return parser
 
 
 def _train_command(args):
-    args.hidden_sizes = tuple(args.hidden_sizes)
-    h = Hyperparameters(**{f.name: getattr(args, f.name) for f in fields(Hyperparameters)})
+    h = command_line.read_options(args, Hyperparameters())
     model = build(h)
     folder = args.models_dir / h.name
-    if folder.exists() and not args.overwrite:
-        raise ValueError(f"{folder} exists; choose another --models-dir, or replace it with --overwrite")
-    split = {
-        "train": args.train_size,
-        "validation": args.validation_size,
-        "test": args.test_size,
-        "seed": args.split_seed,
-    }
+    command_line.check_folder_is_free(folder, args.overwrite)
+    split = command_line.read_split(args)
     training, validation, test = ((preprocess(part.images), part.labels) for part in load_splits(**split))
     print(model)
     history = []
@@ -430,46 +375,27 @@ def _evaluate_command(args):
     model, saved = load(args.folder)
     test = load_splits(**saved.description["split"]).test
     accuracy = evaluate(model, preprocess(test.images), test.labels)["accuracy"]
-    stored = saved.metrics["test"]["accuracy"]
-    agrees = abs(accuracy - stored) <= ACCURACY_TOLERANCE
-    if not agrees:
-        print(f"mlp.py: the stored test accuracy is {stored:.4f}: the weights are not those measured", file=sys.stderr)
-    print(f"{len(test.labels):,} test images")
-    print(f"test accuracy {accuracy:.4f}")
-    return 0 if agrees else 1
+    return command_line.report_accuracy("mlp.py", accuracy, saved, len(test.labels))
 
 
 def _inspect_command(args):
     model, saved = load(args.folder)
-    description, metrics = saved.description, saved.metrics
-    best = best_epoch(saved.history)
-    last = saved.history[-1]
+    description = saved.description
     print(f"{args.folder.name}\n\n{model}\n")
     print(markdown_table(["hyperparameter", "value"], description["hyperparameters"].items()), end="\n\n")
     print(markdown_table(["split", "value"], description["split"].items()), end="\n\n")
-    columns = ["epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
-    rows = [[f"{row['epoch']:.0f}", *(f"{row[key]:.4f}" for key in columns[1:])] for row in (best, last)]
-    print(markdown_table(["history", *columns], [["best", *rows[0]], ["last", *rows[1]]]))
+    command_line.print_history(saved.history, best_epoch(saved.history))
     print(f"{description['training_seconds']} seconds of training\n")
-    names = ["precision", "recall", "f1"]
-    rows = [[name, *(f"{row[key]:.4f}" for key in names)] for name, row in metrics["test"]["per_class"].items()]
-    rows.append(["macro mean", *(f"{metrics['test'][key]:.4f}" for key in names)])
-    print(markdown_table(["test, per class", *names], rows), end="\n\n")
-    for part in ("validation", "test"):
-        print(f"{part} accuracy {metrics[part]['accuracy']:.4f}")
+    command_line.print_metrics(saved.metrics)
     return 0
 
 
 def _predict_command(args):
     model, _ = load(args.folder)
     for path in args.pictures:
-        with Image.open(path) as picture:
-            grey = picture.convert("L").resize((28, 28))
-        if args.invert:
-            grey = ImageOps.invert(grey)
-        probabilities = model.predict_proba(preprocess(np.asarray(grey)[np.newaxis]))[0]
-        best_three = np.argsort(probabilities)[:-4:-1]
-        print(f"{path}: {', '.join(f'{CLASS_NAMES[k]} {probabilities[k]:.3f}' for k in best_three)}")
+        image = read_picture(path, args.invert)
+        probabilities = model.predict_proba(preprocess(image[np.newaxis]))[0]
+        command_line.print_probabilities(path, probabilities, CLASS_NAMES)
     return 0
 
 

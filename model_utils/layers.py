@@ -4,42 +4,32 @@ Each part has a forward pass and, beside it, the backward pass derived from it. 
 batch they are handed, a float array of shape (N, H): N images, H units.
 """
 
+import math
+
 import numpy as np
 
 LEAKY_SLOPE = 0.01
 
+INITS = ("random", "Xavier", "He")
 
-def initial_weights(fan_in, fan_out, init, rng):
-    """Draw one layer's weights from a normal distribution with mean 0.
+
+def initial_std(fan_in, fan_out, init):
+    """Return the standard deviation of the normal distribution, with mean 0, that a layer's first weights come from.
 
     Parameters
     ----------
     fan_in, fan_out : int
-        Units before and after the weights.
+        How many inputs a unit of the layer reads, and how many units read one of its inputs.
     init : {"random", "Xavier", "He"}
-        The standard deviation: 0.01 whatever the layer's size; sqrt(2 / (fan_in + fan_out)), which keeps the variance
-        of signals and gradients for a linear layer [1]_; sqrt(2 / fan_in), which makes up for ReLU setting half of
-        its inputs to zero [2]_.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray of float64, shape (fan_in, fan_out)
+        0.01 whatever the layer's size; sqrt(2 / (fan_in + fan_out)), which keeps the variance of signals and gradients
+        for a linear layer [1]_; sqrt(2 / fan_in), which makes up for ReLU setting half of its inputs to zero [2]_.
 
     References
     ----------
     .. [1] X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.
     .. [2] K. He et al., "Delving Deep into Rectifiers", 2015.
     """
-    std = {
-        "random": 0.01,
-        "Xavier": np.sqrt(2 / (fan_in + fan_out)),
-        "He": np.sqrt(2 / fan_in),
-    }[init]
-    return rng.normal(0, std, (fan_in, fan_out))
-
-
-INITS = ("random", "Xavier", "He")
+    return {"random": 0.01, "Xavier": math.sqrt(2 / (fan_in + fan_out)), "He": math.sqrt(2 / fan_in)}[init]
 
 
 # Activations. The forward pass turns z into a = f(z). The backward pass turns dL/da into dL/dz = dL/da * f'(z); every

@@ -11,7 +11,7 @@ The loss and its gradient with respect to the logits, where the backward pass st
 import numpy as np
 
 from model_utils.checks import check_choice, check_count, check_counts, check_inputs, check_number
-from model_utils.layers import ACTIVATIONS, INITS, BatchNorm, draw_dropout_mask, initial_weights
+from model_utils.layers import ACTIVATIONS, INITS, BatchNorm, draw_dropout_mask, initial_std
 from model_utils.losses import softmax
 
 
@@ -29,7 +29,7 @@ class MLP:
     activation : {"relu", "leaky_relu", "elu", "sigmoid", "tanh"}
         f, after every hidden layer.
     init : {"random", "Xavier", "He"}
-        How the weights are drawn, see `layers.initial_weights`. Biases start at 0.
+        How the weights are drawn, see `layers.initial_std`. Biases start at 0.
     dropout : float in [0, 1)
         Share of hidden activations set to zero in training.
     batch_norm : bool
@@ -101,7 +101,7 @@ class MLP:
         self.dW = [self.named_gradients[f"W{l + 1}"] for l in range(n_layers)]
         self.db = [self.named_gradients[f"b{l + 1}"] for l in range(n_layers)]
         for W in self.W:
-            W[:] = initial_weights(*W.shape, init, self.rng)
+            W[:] = self.rng.normal(0, initial_std(*W.shape, init), W.shape)
         self.norms = [
             BatchNorm(self.named_parameters[name], self.named_gradients[name])
             for name in shapes

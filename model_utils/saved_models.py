@@ -4,7 +4,7 @@ What a folder holds:
 
     weights.safetensors   the arrays, by name
     model.json            what it is and how it was made: architecture, hyperparameters, seed, split, versions
-    history.csv           a row an epoch
+    history.csv           a row an epoch, in a model of two parts with the column part
     metrics.json          validation and test metrics
 """
 
@@ -92,7 +92,7 @@ def load_model(folder):
         path = folder / "metrics.json"
         metrics = json.loads(path.read_text(encoding="utf-8"))
         path = folder / "history.csv"
-        history = read_csv(path)
+        history = read_csv(path, text_columns=("part",))
     except FileNotFoundError:
         raise SavedModelError(f"{path}: missing; a saved model has this file") from None
     except (SafetensorError, ValueError, TypeError) as error:

@@ -14,7 +14,7 @@ from torch import nn
 
 from data_preparation import one_hot
 from model_utils.gradient_check import gradient_check
-from model_utils.layers import ACTIVATIONS, draw_dropout_mask, initial_weights
+from model_utils.layers import ACTIVATIONS, draw_dropout_mask
 from model_utils.losses import OBJECTIVES, cross_entropy, mean_squared_error, softmax
 from model_utils.mlp import MLP
 from model_utils.optimizers import OPTIMIZERS, SCHEDULES, clip_gradients
@@ -348,8 +348,7 @@ def test_q2d_batch_norm_refuses_to_train_on_one_image():
 
 @pytest.mark.parametrize(("init", "std"), [("random", 0.01), ("Xavier", (2 / 700) ** 0.5), ("He", (2 / 400) ** 0.5)])
 def test_q2f_initial_weights_have_the_promised_spread(init, std):
-    W = initial_weights(400, 300, init, np.random.default_rng(0))
-    assert W.shape == (400, 300)
+    W = MLP(400, (300,), init=init).W[0]
     # The standard error of a mean is std / sqrt(n), of a standard deviation std / sqrt(2 n).
     assert abs(W.mean()) < 4 * std / W.size**0.5
     assert W.std() == pytest.approx(std, abs=4 * std / (2 * W.size) ** 0.5)

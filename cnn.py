@@ -1,0 +1,671 @@
+"""Train a convolutional backbone, extract its features, and hand them to the NumPy MLP: as functions, or as a command.
+
+The command line, each with --help:
+
+    python cnn.py train --channels 16 32 64 128 256 --epochs 12
+    python cnn.py evaluate models/cnn/NAME
+    python cnn.py inspect models/cnn/NAME
+    python cnn.py predict models/cnn/NAME picture.png
+
+Images come as in `data_preparation.Split`: uint8 of shape (N, 28, 28), N images. F is the number of features.
+"""
+
+import argparse
+import math
+import platform
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+import sklearn
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+import mlp
+from data_preparation import CLASS_NAMES, DataError, load_splits, read_picture, scale
+from model_utils import command_line
+from model_utils.checks import check_choice, check_count, check_labels, check_number
+from model_utils.cnn_backbone import CNNBackbone
+from model_utils.command_line import option
+from model_utils.layer_table import layer_table
+from model_utils.layers import INITS
+from model_utils.losses import cross_entropy, softmax
+from model_utils.optimizers import cosine
+from model_utils.saved_models import SavedModel, SavedModelError, load_model, save_model
+from model_utils.tables import markdown_table
+
+DEVICES = ("cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Everything about the backbone that is chosen before training. The command line has an option of each name.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range. The architecture is checked by `CNNBackbone`.
+    """
+
+    channels: tuple = option((16, 32, 64, 128, 256), "kernels of each convolution layer")
+    kernel_sizes: tuple = option((3, 3, 3, 3, 3), "height and width of the kernels of each layer")
+    pool_sizes: tuple = option((2, 2, 2, 3, 3), "height and width of each layer's max pooling")
+    pool_strides: tuple = option((2, 2, 2, 1, 1), "step of each layer's max pooling; 1 keeps the size of the map")
+    n_features: int = option(256, "units of the fully connected layer, the features")
+    init: str = option("He", "initial weights: random, Xavier, He")
+    dropout: float = option(0.3, "share of features dropped before the backbone's own head, in training")
+    batch_norm: bool = option(True, "normalise each convolution over the batch")
+    label_smoothing: float = option(0.1, "share of each target spread evenly over all classes")
+    learning_rate: float = option(0.003, "of AdamW, the top of a cosine with warm-up")
+    weight_decay: float = option(0.05, "pull of the weights, not of biases and batch norm, towards 0")
+    batch_size: int = option(128, "images per step")
+    epochs: int = option(12, "passes through the training split")
+    patience: int = option(0, "stop after so many epochs without a better validation accuracy, 0 for never")
+    flip: bool = option(True, "mirror half of the training images, anew each epoch")
+    shift: int = option(1, "move training images by up to so many pixels, anew each epoch")
+    seed: int = option(0, "for initial weights, dropout, order of batches and augmentation")
+
+    def __post_init__(self):
+        check_choice("init", self.init, INITS)
+        check_number("label_smoothing", self.label_smoothing, 0, 1)
+        check_number("learning_rate", self.learning_rate, 0)
+        check_number("weight_decay", self.weight_decay, 0)
+        check_count("batch_size", self.batch_size)
+        check_count("epochs", self.epochs)
+        check_count("patience", self.patience, minimum=0)
+        check_count("shift", self.shift, minimum=0)
+        check_count("seed", self.seed, minimum=0)
+
+
+# What classifies the features unless something else is asked for.
+MLP_HYPERPARAMETERS = mlp.Hyperparameters(
+    hidden_sizes=(256, 128, 64, 32, 16),
+    init="Xavier",
+    batch_norm=True,
+    learning_rate=0.01,
+    schedule="cosine",
+    epochs=10,
+)
+
+
+def model_name(hyperparameters, mlp_hyperparameters):
+    """Return the folder name of a saved pair: CNN, the channels, and the MLP's own name."""
+    return f"CNN_{'_'.join(map(str, hyperparameters.channels))}_{mlp_hyperparameters.name}"
+
+
+def build(hyperparameters):
+    """Make the untrained backbone that the hyperparameters describe."""
+    h = hyperparameters
+    return CNNBackbone(
+        h.channels,
+        h.kernel_sizes,
+        h.pool_sizes,
+        h.pool_strides,
+        h.n_features,
+        h.init,
+        h.dropout,
+        h.batch_norm,
+        n_classes=len(CLASS_NAMES),
+        seed=h.seed,
+    )
+
+
+# Training ----------------------------------------------------------------------------------------------------------
+
+
+def choose_device(name=None):
+    """Return the device of that name, or if None the first that is here of a CUDA card, Apple's MPS and the processor.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or the device is not here.
+    """
+    is_here = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+    if name is None:
+        name = next(device for device, check in is_here.items() if check())
+    check_choice("device", name, DEVICES)
+    if not is_here[name]():
+        raise ValueError(f"device: {name} was asked for, and this machine or this PyTorch has none")
+    return torch.device(name)
+
+
+def has_fast_bfloat16(device):
+    """Say whether the device multiplies in bfloat16 by its own instructions, at twice the speed of float32 or more.
+
+    Where it has to imitate them, as processors without AVX-512 BF16 do, bfloat16 is ten times slower.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # PyTorch asks the processor in this function only; it is not part of its documented interface.
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def as_tensor(images):
+    """Turn images, uint8 of shape (N, 28, 28), into a float32 tensor of shape (N, 1, 28, 28) in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If images are of another shape or type.
+    """
+    if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) == 0:
+        raise ValueError(f"images: expected shape (N, 28, 28) with N at least 1, got {images.shape}")
+    return torch.from_numpy(scale(images)).unsqueeze(1)
+
+
+def augment(images, flip=True, shift=1):
+    """Vary a batch at random: `data_preparation.augment`, for tensors on any device.
+
+    Parameters
+    ----------
+    images : tensor, shape (N, 1, 28, 28)
+    flip : bool
+        Mirror each image left to right with probability 1/2.
+    shift : int
+        Move each image by -shift to shift pixels in each direction; black (0) moves in from outside.
+
+    Returns
+    -------
+    tensor, shape (N, 1, 28, 28)
+    """
+    n = len(images)
+    if flip:
+        is_mirrored = (torch.rand(n) < 0.5).to(images.device)
+        images = torch.where(is_mirrored[:, None, None, None], images.flip(3), images)
+    if shift:
+        rows, columns = torch.randint(0, 2 * shift + 1, (2, n)).to(images.device)
+        windows = F.pad(images, (shift,) * 4).unfold(2, 28, 1).unfold(3, 28, 1)  # (N, 1, 2s+1, 2s+1, 28, 28)
+        images = windows[torch.arange(n, device=images.device), :, rows, columns]
+    return images
+
+
+def train(backbone, training, validation, hyperparameters, history=None, checkpoint=None, progress=True):
+    """Train a backbone through its own head; it ends with the weights that were best on validation.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        On the device to train on. However training ends, it keeps the weights of the epoch with the highest validation
+        accuracy so far.
+    training, validation : Split
+    hyperparameters : Hyperparameters
+    history : list, optional
+        Gets a row at the end of each epoch. Pass one to have the rows if training is cut short.
+    checkpoint : path, optional
+        A folder where the state of the training is kept after each epoch. If there is one already, training goes on
+        from it, on a processor to the same final weights as if it had never been cut off.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    list of dict
+        The history, with the columns of `mlp.train`.
+
+    Raises
+    ------
+    ValueError
+        If images or labels are not as they should be, or the checkpoint is of other hyperparameters.
+    mlp.TrainingDiverged
+        If the loss is NaN or infinite.
+    """
+    h = hyperparameters
+    history = [] if history is None else history
+    device = next(backbone.parameters()).device
+    images, labels = (tensor.to(device) for tensor in _as_tensors_checked(training, "training"))
+    _as_tensors_checked(validation, "validation")
+    weights, others = [], []
+    for parameter in backbone.parameters():
+        (weights if parameter.ndim > 1 else others).append(parameter)
+    optimizer = torch.optim.AdamW(
+        [{"params": weights}, {"params": others, "weight_decay": 0.0}], weight_decay=h.weight_decay, fused=True
+    )
+    best_state = _copy(backbone.state_dict())
+    if checkpoint is not None and checkpoint.exists():
+        best_state = _load_checkpoint(checkpoint, backbone, optimizer, h, history)
+
+    steps_per_epoch = math.ceil(len(labels) / h.batch_size)
+    bar = tqdm(
+        total=h.epochs * steps_per_epoch,
+        initial=len(history) * steps_per_epoch,
+        desc="training",
+        unit="step",
+        file=sys.stdout,
+        mininterval=0.5,
+        disable=not progress,
+    )
+    try:
+        # The caller's random numbers stay as they are, and each epoch has its own: nothing to keep in a checkpoint.
+        with torch.random.fork_rng():
+            for epoch in range(len(history) + 1, h.epochs + 1):
+                if history and h.patience and epoch - mlp.best_epoch(history)["epoch"] > h.patience:
+                    break
+                started = time.perf_counter()
+                torch.manual_seed(int(np.random.SeedSequence([h.seed, epoch]).generate_state(1)[0]))
+                row = {"epoch": epoch} | _train_one_epoch(backbone, images, labels, optimizer, h, epoch, history, bar)
+                logits = predict_logits(backbone, validation.images)
+                row["validation_loss"] = cross_entropy(logits, validation.labels, h.label_smoothing)[0]
+                row["validation_accuracy"] = float(np.mean(logits.argmax(axis=1) == validation.labels))
+                row["learning_rate"] = optimizer.param_groups[0]["lr"]
+                row["seconds"] = time.perf_counter() - started
+                history.append(row)
+                if mlp.best_epoch(history) is row:
+                    best_state = _copy(backbone.state_dict())
+                if checkpoint is not None:
+                    _save_checkpoint(checkpoint, backbone, optimizer, h, history, best_state)
+    finally:
+        bar.close()
+        backbone.load_state_dict(best_state)
+        backbone.eval()
+    return history
+
+
+def _train_one_epoch(backbone, images, labels, optimizer, hyperparameters, epoch, history, bar):
+    """Go once through the images; return the means of loss and accuracy over the epoch's batches."""
+    h = hyperparameters
+    device = images.device
+    best = f", best validation {mlp.best_epoch(history)['validation_accuracy']:.4f}" if history else ""
+    batches = torch.randperm(len(images)).split(h.batch_size)
+    loss_sum = torch.zeros((), device=device)
+    n_correct = torch.zeros((), dtype=torch.int64, device=device)
+    n_seen = 0
+    backbone.train()
+    for step, chosen in enumerate(batches):
+        chosen = chosen.to(device)
+        share_done = (epoch - 1 + (step + 0.5) / len(batches)) / h.epochs
+        for group in optimizer.param_groups:
+            group["lr"] = h.learning_rate * cosine(share_done)
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
+            logits = backbone(augment(images[chosen], h.flip, h.shift)).float()
+        loss = F.cross_entropy(logits, labels[chosen], label_smoothing=h.label_smoothing)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss_sum += loss.detach() * len(chosen)
+        n_correct += (logits.argmax(dim=1) == labels[chosen]).sum()
+        n_seen += len(chosen)
+        # Reading a number makes a graphics card wait, so not at each step.
+        if step % 25 == 24 or n_seen == len(images):
+            mean_loss, accuracy = loss_sum.item() / n_seen, n_correct.item() / n_seen
+            if not math.isfinite(mean_loss):
+                raise mlp.TrainingDiverged(
+                    f"loss is {mean_loss} in epoch {epoch} by step {step + 1} of {len(batches)}; the best weights "
+                    f"before it are kept. Try a learning_rate below {h.learning_rate:g}."
+                )
+            bar.set_postfix_str(
+                f"epoch {epoch}/{h.epochs}, loss {mean_loss:.3f}, accuracy {accuracy:.4f}{best}", refresh=False
+            )
+        bar.update()
+    return {"train_loss": mean_loss, "train_accuracy": accuracy}
+
+
+def _as_tensors_checked(split, part):
+    try:
+        images = as_tensor(split.images)
+    except ValueError as error:
+        raise ValueError(f"{part} {error}") from None
+    return images, torch.from_numpy(check_labels(split.labels, len(images), len(CLASS_NAMES), f"{part} labels"))
+
+
+def _copy(state):
+    return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+
+def _save_checkpoint(folder, backbone, optimizer, hyperparameters, history, best_state):
+    weights = _as_arrays(backbone.state_dict(), "now.") | _as_arrays(best_state, "best.")
+    for number, state in optimizer.state_dict()["state"].items():
+        weights |= _as_arrays(state, f"optimizer.{number}.")
+    save_model(folder, SavedModel(weights, {"hyperparameters": asdict(hyperparameters)}, history, {}))
+
+
+def _load_checkpoint(folder, backbone, optimizer, hyperparameters, history):
+    """Set everything that `_save_checkpoint` kept but the best state, which is returned."""
+    saved = load_model(folder)
+    kept = command_line.from_json(Hyperparameters, saved.description["hyperparameters"])
+    if kept != hyperparameters:
+        different = [name for name, value in asdict(kept).items() if value != asdict(hyperparameters)[name]]
+        raise ValueError(
+            f"{folder}: the interrupted training had another {', '.join(different)}: "
+            + ", ".join(f"{name} {asdict(kept)[name]}" for name in different)
+        )
+    backbone.load_state_dict(_as_tensors(saved.weights, "now."))
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state = {}
+    for number, parameter in enumerate(parameters):
+        state[number] = _as_tensors(saved.weights, f"optimizer.{number}.")
+        for name, tensor in state[number].items():
+            if tensor.shape == parameter.shape:  # in the parameter's memory layout, which the fused optimizer relies on
+                state[number][name] = torch.empty_like(parameter).copy_(tensor)
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    history[:] = saved.history
+    return _as_tensors(saved.weights, "best.")
+
+
+def _as_arrays(tensors, prefix):
+    return {prefix + name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
+
+
+def _as_tensors(arrays, prefix):
+    return {
+        name.removeprefix(prefix): torch.from_numpy(array) for name, array in arrays.items() if name.startswith(prefix)
+    }
+
+
+# From images to features to classes ----------------------------------------------------------------------------------
+
+
+def predict_logits(backbone, images):
+    """Compute the logits of a backbone's own head, float32 of shape (N, K), in evaluation mode."""
+    return _in_batches(backbone, backbone, images)
+
+
+def extract_features(backbone, images, progress=False):
+    """Compute the features of images, in evaluation mode.
+
+    A garment and its mirror image are the same garment, so a garment's features are the mean over both.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    images : ndarray of uint8, shape (N, 28, 28)
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, F)
+    """
+    return _in_batches(backbone, lambda x: (backbone.features(x) + backbone.features(x.flip(3))) / 2, images, progress)
+
+
+@torch.inference_mode()
+def _in_batches(backbone, function, images, progress=False, batch_size=500):
+    """Apply a function of a backbone, in evaluation mode, to any number of images; return an array."""
+    backbone.eval()
+    device = next(backbone.parameters()).device
+    batches = as_tensor(images).split(batch_size)
+    bar = tqdm(batches, desc="features", unit="batch", file=sys.stdout, mininterval=0.5, disable=not progress)
+    return torch.cat([function(batch.to(device)).cpu() for batch in bar]).numpy()
+
+
+class Standardizer(NamedTuple):
+    """Brings each feature to mean 0 and standard deviation 1 on the training images.
+
+    Attributes
+    ----------
+    mean, std : ndarray of float32, shape (F,)
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    @classmethod
+    def fit(cls, features):
+        """Take the statistics of features, shape (N, F). One that never varies gets std 1 and so becomes 0."""
+        std = features.std(axis=0)
+        return cls(features.mean(axis=0), np.where(std > 0, std, np.float32(1)))
+
+    def __call__(self, features):
+        """Standardise features, shape (N, F)."""
+        return (features - self.mean) / self.std
+
+
+class Hybrid(NamedTuple):
+    """From raw images to classes: a backbone, the statistics of its features, and the NumPy MLP that classifies them.
+
+    Attributes
+    ----------
+    backbone : Backbone
+    standardizer : Standardizer
+    classifier : model_utils.mlp.MLP
+    """
+
+    backbone: torch.nn.Module
+    standardizer: Standardizer
+    classifier: mlp.MLP
+
+    def predict_logits(self, images):
+        """Return the MLP's logits, shape (N, K), of images, uint8 of shape (N, 28, 28)."""
+        return self.classifier.predict_logits(self.standardizer(extract_features(self.backbone, images)))
+
+    def predict_proba(self, images):
+        """Return the class probabilities, shape (N, K), of images, uint8 of shape (N, 28, 28)."""
+        return softmax(self.predict_logits(images))
+
+
+def classifier_data(backbone, splits, progress=True):
+    """Extract the features of all splits once, and standardise them by those of the training images.
+
+    Returns
+    -------
+    standardizer : Standardizer
+    parts : list of (features, labels)
+        For training, validation and test: float32 of shape (N, F), and int of shape (N,).
+    """
+    features = [extract_features(backbone, part.images, progress) for part in splits]
+    standardizer = Standardizer.fit(features[0])
+    return standardizer, [(standardizer(f), part.labels) for f, part in zip(features, splits, strict=True)]
+
+
+# Saved pairs ---------------------------------------------------------------------------------------------------------
+
+
+def save(folder, hybrid, hyperparameters, mlp_hyperparameters, histories, split, metrics):
+    """Write a backbone and its MLP to `folder`, together, with all it takes to know them and to make them again.
+
+    Parameters
+    ----------
+    folder : path
+    hybrid : Hybrid
+    hyperparameters : Hyperparameters
+    mlp_hyperparameters : mlp.Hyperparameters
+    histories : dict of str to list of dict
+        {"backbone": from `train`, "mlp": from `mlp.train`}.
+    split : dict
+        The arguments of `load_splits`.
+    metrics : dict
+        {"validation": ..., "test": ...} of the pair, {"head_validation": ..., "head_test": ...} of the backbone's own
+        head, each from `mlp.measure`.
+    """
+    backbone, standardizer, classifier = hybrid
+    device = next(backbone.parameters()).device
+    weights = (
+        _as_arrays(backbone.state_dict(), "backbone.")
+        | {f"standardizer.{name}": array for name, array in standardizer._asdict().items()}
+        | {f"mlp.{name}": array for name, array in classifier.state().items()}
+    )
+    n_backbone = sum(parameter.numel() for parameter in backbone.parameters())
+    description = {
+        "model": "CNN backbone + NumPy MLP",
+        "sizes": list(classifier.sizes),
+        "n_parameters": n_backbone + classifier.n_parameters,
+        "n_backbone_parameters": n_backbone,
+        "hyperparameters": asdict(hyperparameters),
+        "mlp_hyperparameters": asdict(mlp_hyperparameters),
+        "split": split,
+        "epochs_run": {part: len(history) for part, history in histories.items()},
+        "best_epoch": {part: mlp.best_epoch(history)["epoch"] for part, history in histories.items()},
+        "training_seconds": round(sum(row["seconds"] for history in histories.values() for row in history), 2),
+        "trained_on": {"device": device.type, "precision": "bfloat16" if has_fast_bfloat16(device) else "float32"},
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "torch": torch.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
+    }
+    history = [{"part": part} | row for part, rows in histories.items() for row in rows]
+    save_model(folder, SavedModel(weights, description, history, metrics))
+
+
+def load(folder, device=None):
+    """Read what `save` wrote.
+
+    Parameters
+    ----------
+    folder : path
+    device : str, optional
+        For the backbone, see `choose_device`.
+
+    Returns
+    -------
+    hybrid : Hybrid
+    saved : SavedModel
+
+    Raises
+    ------
+    SavedModelError
+        If the folder does not hold a whole pair.
+    """
+    saved = load_model(folder)
+    try:
+        description, metrics = saved.description, saved.metrics
+        backbone = build(command_line.from_json(Hyperparameters, description["hyperparameters"]))
+        backbone.load_state_dict(_as_tensors(saved.weights, "backbone."))
+        backbone.to(choose_device(device)).eval()
+        standardizer = Standardizer(*(saved.weights[f"standardizer.{name}"] for name in Standardizer._fields))
+        mlp_hyperparameters = command_line.from_json(mlp.Hyperparameters, description["mlp_hyperparameters"])
+        classifier = mlp.build(mlp_hyperparameters, description["sizes"][0])
+        prefix = "mlp."
+        classifier.load_state(
+            {name.removeprefix(prefix): w for name, w in saved.weights.items() if name.startswith(prefix)}
+        )
+        # What evaluate and inspect will ask for: better missed here than half-way.
+        description["split"], *(metrics[part]["accuracy"] for part in ("validation", "test", "head_test"))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise SavedModelError(f"{folder}: not a saved backbone with its MLP ({error!r})") from error
+    return Hybrid(backbone, standardizer, classifier), saved
+
+
+# The command line ---------------------------------------------------------------------------------------------------
+
+# An MLP on features has no images to mirror or to move.
+ONLY_FOR_IMAGES = ("flip", "shift")
+
+
+def main(arguments=None):
+    """Run the command line; return its exit status."""
+    errors = (ValueError, DataError, SavedModelError, mlp.TrainingDiverged, OSError)
+    return command_line.run(_parser(), arguments, errors)
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="cnn.py", description="A convolutional backbone whose features a NumPy MLP classifies, on Fashion-MNIST."
+    )
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser(
+        "train",
+        help="train a backbone, then an MLP on its features, measure the pair on the test images and save it",
+        description="Train a backbone, keep the weights that were best on validation, train the NumPy MLP on its "
+        "features, measure both once on the test images, and save them together in a folder named after what is in "
+        "it. After each epoch a checkpoint is written beside it: whatever ends the training, --resume goes on.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command_line.add_options(command, Hyperparameters())
+    command_line.add_options(command, MLP_HYPERPARAMETERS, "mlp_", ONLY_FOR_IMAGES)
+    command_line.add_training_options(command, "models/cnn")
+    command.add_argument("--resume", action="store_true", help="go on with an interrupted training")
+    command.set_defaults(command=_train_command)
+    readers = command_line.add_readers(commands, _evaluate_command, _inspect_command, _predict_command)
+    for reader in (command, *readers):
+        reader.add_argument("--device", choices=DEVICES, help="where the backbone runs; the fastest one if not given")
+    return parser
+
+
+def _train_command(args):
+    h = command_line.read_options(args, Hyperparameters())
+    mlp_h = command_line.read_options(args, MLP_HYPERPARAMETERS, "mlp_", ONLY_FOR_IMAGES)
+    backbone = build(h).to(choose_device(args.device))
+    classifier = mlp.build(mlp_h, h.n_features)
+    folder = args.models_dir / model_name(h, mlp_h)
+    command_line.check_folder_is_free(folder, args.overwrite)
+    checkpoint = folder.with_name(folder.name + ".checkpoint.tmp")
+    if checkpoint.exists() and not args.resume:
+        if not args.overwrite:
+            raise ValueError(f"{checkpoint} is of an interrupted training; --resume goes on, --overwrite starts anew")
+        shutil.rmtree(checkpoint)
+    split = command_line.read_split(args)
+    splits = load_splits(**split)
+    histories = {"backbone": [], "mlp": []}
+    try:
+        train(backbone, splits.train, splits.validation, h, histories["backbone"], checkpoint)
+        standardizer, (training, validation, test) = classifier_data(backbone, splits)
+        mlp.train(classifier, training, validation, mlp_h, histories["mlp"])
+    except KeyboardInterrupt:
+        if histories["backbone"]:
+            print(f"cnn.py: epoch {len(histories['backbone'])} is kept; go on with --resume", file=sys.stderr)
+        raise
+    hybrid = Hybrid(backbone, standardizer, classifier)
+    metrics = {
+        "validation": mlp.evaluate(classifier, *validation),
+        "test": mlp.evaluate(classifier, *test),
+        "head_validation": mlp.measure(predict_logits(backbone, splits.validation.images), splits.validation.labels),
+        "head_test": mlp.measure(predict_logits(backbone, splits.test.images), splits.test.labels),
+    }
+    save(folder, hybrid, h, mlp_h, histories, split, metrics)
+    shutil.rmtree(checkpoint)
+    print(f"saved in {folder}")
+    print(f"test accuracy of the backbone's own head {metrics['head_test']['accuracy']:.4f}")
+    print(f"test accuracy {metrics['test']['accuracy']:.4f}")
+    return 0
+
+
+def _evaluate_command(args):
+    hybrid, saved = load(args.folder, args.device)
+    test = load_splits(**saved.description["split"]).test
+    accuracy = mlp.measure(hybrid.predict_logits(test.images), test.labels)["accuracy"]
+    return command_line.report_accuracy("cnn.py", accuracy, saved, len(test.labels))
+
+
+def _inspect_command(args):
+    hybrid, saved = load(args.folder, "cpu")
+    description = saved.description
+    print(f"{args.folder.name}\n")
+    print(layers_text(hybrid.backbone), end="\n\n")
+    print(hybrid.classifier, end="\n\n")
+    for part in ("hyperparameters", "mlp_hyperparameters", "split", "trained_on"):
+        print(markdown_table([part, "value"], description[part].items()), end="\n\n")
+    for part in description["epochs_run"]:
+        history = [row for row in saved.history if row["part"] == part]
+        command_line.print_history(history, mlp.best_epoch(history), part)
+        print()
+    print(f"{description['training_seconds']} seconds of training\n")
+    print(f"test accuracy of the backbone's own head {saved.metrics['head_test']['accuracy']:.4f}\n")
+    command_line.print_metrics(saved.metrics)
+    return 0
+
+
+def layers_text(backbone):
+    """Lay out a backbone's layers as a Markdown table: output shapes, parameters, multiply-adds for one image."""
+    rows = layer_table(backbone)
+    cells = [
+        (
+            row["layer"],
+            row["kind"],
+            " x ".join(map(str, row["output_shape"])),
+            f"{row['parameters']:,}",
+            f"{row['multiply_adds']:,}",
+        )
+        for row in rows
+    ]
+    totals = (f"{sum(row[column] for row in rows):,}" for column in ("parameters", "multiply_adds"))
+    header = ["layer", "kind", "output", "parameters", "multiply-adds"]
+    return markdown_table(header, [*cells, ("all", "", "", *totals)])
+
+
+def _predict_command(args):
+    hybrid, _ = load(args.folder, args.device)
+    for path in args.pictures:
+        image = read_picture(path, args.invert)
+        command_line.print_probabilities(path, hybrid.predict_proba(image[np.newaxis])[0], CLASS_NAMES)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
