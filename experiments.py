@@ -1,4 +1,6 @@
-"""Compare hyperparameters of the NumPy MLP: train variants side by side, store the runs, tell results from noise."""
+"""Compare hyperparameters of the MLP or of a backbone: train variants side by side, store the runs, tell results from
+noise.
+"""
 
 import json
 import math
@@ -9,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mlp import TrainingDiverged, best_epoch, build, train
+import cnn
+import mlp
 from model_utils.tables import markdown_table, read_csv, write_csv
 
 
@@ -19,8 +22,9 @@ def compare(training, validation, base, variants, seeds=(0,)):
     Parameters
     ----------
     training, validation : tuple of ndarrays
-        As for `train`.
-    base : Hyperparameters
+        As for `mlp.train` or `cnn.train`.
+    base : mlp.Hyperparameters or cnn.Hyperparameters
+        Its kind decides what is trained.
     variants : dict of str to dict
         For each label, what differs from `base`.
     seeds : sequence of int
@@ -36,12 +40,18 @@ def compare(training, validation, base, variants, seeds=(0,)):
     for label, seed in tqdm(runs, desc="comparing", unit="run", file=sys.stdout):
         h = replace(base, **variants[label], seed=seed)
         try:
-            history = train(build(h, training[0].shape[1]), training, validation, h, progress=False)
-        except TrainingDiverged:
+            history = _train(h, training, validation)
+        except mlp.TrainingDiverged:
             nothing = dict.fromkeys(("train_loss", "validation_loss", "learning_rate", "seconds"), math.nan)
             history = [{"epoch": 1, "train_accuracy": 0.0, "validation_accuracy": 0.0} | nothing]
         histories[label].append(history)
     return histories
+
+
+def _train(h, training, validation):
+    if isinstance(h, cnn.Hyperparameters):
+        return cnn.train(cnn.build(h).to(cnn.choose_device()), training, validation, h, progress=False)
+    return mlp.train(mlp.build(h, training[0].shape[1]), training, validation, h, progress=False)
 
 
 def store(path, histories, base, variants):
@@ -95,7 +105,7 @@ def describe(histories):
         accuracy, and the mean training accuracy of the last epoch. Then a sentence on which variants lie within two
         standard errors of the best one; with one run each, or one variant, there is no telling, and no sentence.
     """
-    bests = {label: [best_epoch(run)["validation_accuracy"] for run in runs] for label, runs in histories.items()}
+    bests = {label: [mlp.best_epoch(run)["validation_accuracy"] for run in runs] for label, runs in histories.items()}
     means = {label: np.mean(accuracies) for label, accuracies in bests.items()}
     is_repeated = all(len(accuracies) > 1 for accuracies in bests.values())
     stds = {label: np.std(accuracies, ddof=1) for label, accuracies in bests.items()} if is_repeated else {}

@@ -108,7 +108,7 @@ class CNNBackbone(Backbone):
         check_choice("init", init, INITS)
         check_count("seed", seed, minimum=0)
         self.kernel_sizes, self.pool_sizes, self.pool_strides = kernel_sizes, pool_sizes, pool_strides
-        self.map_sizes = _map_sizes(kernel_sizes, pool_sizes, pool_strides)
+        self.map_sizes = _map_sizes(pool_sizes, pool_strides)
 
         self.layers = nn.ModuleList(
             _convolution_layer(*arguments, batch_norm)
@@ -161,12 +161,10 @@ class CNNBackbone(Backbone):
                 nn.init.zeros_(module.bias)
 
 
-def _map_sizes(kernel_sizes, pool_sizes, pool_strides):
+def _map_sizes(pool_sizes, pool_strides):
     size = IMAGE_SIZE
     sizes = []
-    for layer, (kernel, pool, stride) in enumerate(zip(kernel_sizes, pool_sizes, pool_strides, strict=True), start=1):
-        if kernel > 2 * size:
-            raise ValueError(f"kernel_sizes: layer {layer} has a {kernel} x {kernel} kernel on a {size} x {size} map")
+    for layer, (pool, stride) in enumerate(zip(pool_sizes, pool_strides, strict=True), start=1):
         if stride > 1:
             if pool > size:
                 raise ValueError(
