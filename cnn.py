@@ -452,6 +452,59 @@ def classifier_data(backbone, splits, progress=True):
     return standardizer, [(standardizer(f), part.labels) for f, part in zip(features, splits, strict=True)]
 
 
+def train_hybrid(splits, hyperparameters, mlp_hyperparameters, histories, checkpoint=None, device=None, progress=True):
+    """Train a backbone, then the MLP on its features, and measure them.
+
+    Parameters
+    ----------
+    splits : Splits
+    hyperparameters : Hyperparameters
+    mlp_hyperparameters : mlp.Hyperparameters
+    histories : dict of str to list
+        {"backbone": [], "mlp": []}; the lists get a row an epoch.
+    checkpoint : path, optional
+        See `train`.
+    device : str, optional
+        For the backbone, see `choose_device`.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    hybrid : Hybrid
+    metrics : dict
+        See `save`. The test images are read once the training is over.
+    """
+    backbone = build(hyperparameters).to(choose_device(device))
+    train(backbone, splits.train, splits.validation, hyperparameters, histories["backbone"], checkpoint, progress)
+    standardizer, (training, validation, test) = classifier_data(backbone, splits, progress)
+    classifier = mlp.build(mlp_hyperparameters, backbone.n_features)
+    mlp.train(classifier, training, validation, mlp_hyperparameters, histories["mlp"], progress)
+    return Hybrid(backbone, standardizer, classifier), measure(backbone, classifier, splits, validation, test)
+
+
+def measure(backbone, classifier, splits, validation, test):
+    """Measure an MLP on features, and the backbone's own head on images.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    classifier : model_utils.mlp.MLP
+    splits : Splits
+    validation, test : tuple
+        From `classifier_data`.
+
+    Returns
+    -------
+    dict
+        See `save`.
+    """
+    metrics = {"validation": mlp.evaluate(classifier, *validation), "test": mlp.evaluate(classifier, *test)}
+    for part, split in (("head_validation", splits.validation), ("head_test", splits.test)):
+        metrics[part] = mlp.measure(predict_logits(backbone, split.images), split.labels)
+    return metrics
+
+
 # Saved pairs ---------------------------------------------------------------------------------------------------------
 
 
@@ -581,8 +634,7 @@ def _parser():
 def _train_command(args):
     h = command_line.read_options(args, Hyperparameters())
     mlp_h = command_line.read_options(args, MLP_HYPERPARAMETERS, "mlp_", ONLY_FOR_IMAGES)
-    backbone = build(h).to(choose_device(args.device))
-    classifier = mlp.build(mlp_h, h.n_features)
+    build(h), mlp.build(mlp_h)  # what they refuse is better heard of now
     folder = args.models_dir / model_name(h, mlp_h)
     command_line.check_folder_is_free(folder, args.overwrite)
     checkpoint = folder.with_name(folder.name + ".checkpoint.tmp")
@@ -594,20 +646,11 @@ def _train_command(args):
     splits = load_splits(**split)
     histories = {"backbone": [], "mlp": []}
     try:
-        train(backbone, splits.train, splits.validation, h, histories["backbone"], checkpoint)
-        standardizer, (training, validation, test) = classifier_data(backbone, splits)
-        mlp.train(classifier, training, validation, mlp_h, histories["mlp"])
+        hybrid, metrics = train_hybrid(splits, h, mlp_h, histories, checkpoint, args.device)
     except KeyboardInterrupt:
         if histories["backbone"]:
             print(f"cnn.py: epoch {len(histories['backbone'])} is kept; go on with --resume", file=sys.stderr)
         raise
-    hybrid = Hybrid(backbone, standardizer, classifier)
-    metrics = {
-        "validation": mlp.evaluate(classifier, *validation),
-        "test": mlp.evaluate(classifier, *test),
-        "head_validation": mlp.measure(predict_logits(backbone, splits.validation.images), splits.validation.labels),
-        "head_test": mlp.measure(predict_logits(backbone, splits.test.images), splits.test.labels),
-    }
     save(folder, hybrid, h, mlp_h, histories, split, metrics)
     shutil.rmtree(checkpoint)
     print(f"saved in {folder}")

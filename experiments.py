@@ -54,45 +54,85 @@ def _train(h, training, validation):
     return mlp.train(mlp.build(h, training[0].shape[1]), training, validation, h, progress=False)
 
 
-def store(path, histories, base, variants):
-    """Write what `compare` returned to a CSV file, a row for each epoch of each run, and beside it, as JSON, the
-    hyperparameters of each variant.
+def repeat(splits, hyperparameters, mlp_hyperparameters, seeds=(0, 1, 2)):
+    """Train a backbone and its MLP once with each seed, and measure them.
+
+    Returns
+    -------
+    list of dict
+        For each seed: the accuracies of the backbone's own head and of the pair on validation and test images; seconds
+        of training; seconds_to_93, when the head first had a validation accuracy of 0.93, or NaN if it never had.
     """
-    write_csv(
-        path,
-        [
-            {"setting": label, "run": run} | row
-            for label, runs in histories.items()
-            for run, history in enumerate(runs)
-            for row in history
-        ],
-    )
-    _hyperparameters_path(path).write_text(_hyperparameters_text(base, variants), encoding="utf-8")
+    rows = []
+    for seed in seeds:
+        histories = {"backbone": [], "mlp": []}
+        h, mlp_h = replace(hyperparameters, seed=seed), replace(mlp_hyperparameters, seed=seed)
+        _, metrics = cnn.train_hybrid(splits, h, mlp_h, histories)
+        seconds = np.cumsum([row["seconds"] for row in histories["backbone"]])
+        is_reached = [row["validation_accuracy"] >= 0.93 for row in histories["backbone"]]
+        row = {"seed": seed} | {part: measured["accuracy"] for part, measured in metrics.items()}
+        row["seconds"] = round(sum(row["seconds"] for history in histories.values() for row in history), 1)
+        row["seconds_to_93"] = round(float(seconds[is_reached.index(True)]), 1) if any(is_reached) else math.nan
+        rows.append(row)
+    return rows
 
 
-def load(path, base, variants):
-    """Read what `store` wrote.
+def store_rows(path, rows, settings):
+    """Write rows, such as those of `repeat`, to a CSV file, and beside it, as JSON, what they were made with.
+
+    Parameters
+    ----------
+    path : path
+    rows : list of dict
+    settings : dict of str to Hyperparameters
+    """
+    write_csv(path, rows)
+    _settings_path(path).write_text(_settings_text(settings), encoding="utf-8")
+
+
+def load_rows(path, settings, text_columns=()):
+    """Read what `store_rows` wrote.
 
     Raises
     ------
     ValueError
-        If it was made with other hyperparameters than `base` and `variants`.
+        If it was made with other settings.
     """
-    if _hyperparameters_path(path).read_text(encoding="utf-8") != _hyperparameters_text(base, variants):
-        raise ValueError(f"{path}: made with other hyperparameters, see {_hyperparameters_path(path)}; make it anew")
+    if _settings_path(path).read_text(encoding="utf-8") != _settings_text(settings):
+        raise ValueError(f"{path}: made with other hyperparameters, see {_settings_path(path)}; make it anew")
+    return read_csv(path, text_columns)
+
+
+def store(path, histories, base, variants):
+    """Write what `compare` returned: a row for each epoch of each run, and the hyperparameters of each variant."""
+    rows = [
+        {"setting": label, "run": run} | row
+        for label, runs in histories.items()
+        for run, history in enumerate(runs)
+        for row in history
+    ]
+    store_rows(path, rows, _each(base, variants))
+
+
+def load(path, base, variants):
+    """Read what `store` wrote; see `load_rows`."""
     histories = {}
-    for row in read_csv(path, text_columns=("setting",)):
+    for row in load_rows(path, _each(base, variants), text_columns=("setting",)):
         runs = histories.setdefault(row.pop("setting"), {})
         runs.setdefault(row.pop("run"), []).append(row)
     return {label: list(runs.values()) for label, runs in histories.items()}
 
 
-def _hyperparameters_path(path):
+def _each(base, variants):
+    return {label: replace(base, **changes) for label, changes in variants.items()}
+
+
+def _settings_path(path):
     return Path(path).with_suffix(".json")
 
 
-def _hyperparameters_text(base, variants):
-    return json.dumps({label: asdict(replace(base, **changes)) for label, changes in variants.items()}, indent=2) + "\n"
+def _settings_text(settings):
+    return json.dumps({label: asdict(h) for label, h in settings.items()}, indent=2) + "\n"
 
 
 def describe(histories):

@@ -235,3 +235,127 @@ def first_layer(W, n=32):
         limit = np.abs(W[:, unit]).max()
         _show_image(ax, W[:, unit].reshape(28, 28), cmap="RdBu_r", vmin=-limit, vmax=limit)
     return figure
+
+
+def accuracy_grids(accuracies, titles, row_labels, column_labels):
+    """Draw accuracies as grids side by side, the number in each cell, all in one scale of colour.
+
+    Parameters
+    ----------
+    accuracies : ndarray, shape (G, R, C)
+    titles, row_labels, column_labels : sequence of str
+        G, R and C of them.
+    """
+    figure, [axes] = _new_figure(0.6 * len(row_labels) + 1.3, 1, len(titles), sharey=True)
+    low, high = np.nanmin(accuracies), np.nanmax(accuracies)
+    for grid, title, ax in zip(accuracies, titles, axes, strict=True):
+        ax.imshow(grid, cmap="viridis", vmin=low, vmax=high, aspect="auto")
+        for row, column in np.ndindex(grid.shape):
+            is_dark = grid[row, column] < (low + high) / 2
+            ax.text(column, row, f"{grid[row, column]:.4f}", ha="center", va="center", color="kw"[int(is_dark)])
+        ax.set_xticks(range(len(column_labels)), column_labels)
+        ax.set_yticks(range(len(row_labels)), row_labels)
+        ax.set_title(title)
+    return figure
+
+
+def accuracy_against_cost(points, cost_name):
+    """Draw accuracy against cost on a logarithmic axis, a colour and a shape of marker for each group.
+
+    Parameters
+    ----------
+    points : dict of str to (costs, accuracies)
+        For each group, two sequences.
+    cost_name : str
+    """
+    figure, [[axes]] = _new_figure(4)
+    for (label, (costs, accuracies)), marker in zip(points.items(), "osD^vP", strict=False):
+        axes.scatter(costs, accuracies, marker=marker, alpha=0.8, label=label)
+    axes.set(xscale="log", xlabel=cost_name, ylabel="validation accuracy")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def signal_by_layer(panels, ylabel):
+    """Draw how large a signal is in each layer, on a logarithmic axis.
+
+    Parameters
+    ----------
+    panels : dict of str to dict of str to sequence of float
+        For each panel, for each curve, a number a layer.
+    ylabel : str
+    """
+    figure, [axes] = _new_figure(3.4, 1, len(panels))
+    for ax, (title, curves) in zip(axes, panels.items(), strict=True):
+        for label, values in curves.items():
+            ax.plot(range(1, len(values) + 1), values, "o-", label=label)
+        ax.set(yscale="log", title=title, xlabel="layer")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel(ylabel)
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+def filters(kernels):
+    """Draw the kernels of a first convolution layer, white 0, red +, blue -, each scaled to its own largest weight.
+
+    Parameters
+    ----------
+    kernels : ndarray, shape (C, k, k)
+    """
+    columns = 16
+    figure, axes = _new_figure(0.75 * -(-len(kernels) // columns), -(-len(kernels) // columns), columns)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, kernel in zip(axes.flat, kernels, strict=False):
+        limit = np.abs(kernel).max()
+        _show_image(ax, kernel, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    return figure
+
+
+def feature_maps(image, maps, n=12):
+    """Draw an image, and below it a row for each layer with the maps that it excites most.
+
+    Parameters
+    ----------
+    image : ndarray, shape (28, 28)
+    maps : list of ndarray, shapes (C, H, H)
+        What leaves each layer.
+    n : int
+        Maps a row.
+    """
+    figure, axes = _new_figure(0.95 * (len(maps) + 1), len(maps) + 1, n)
+    for ax in axes.flat:
+        ax.axis("off")
+    _show_image(axes[0, 0], image)
+    for l, (layer_maps, row) in enumerate(zip(maps, axes[1:], strict=True), start=1):
+        strongest = np.argsort(-layer_maps.mean(axis=(1, 2)), kind="stable")[:n]
+        for ax, channel in zip(row, strongest, strict=False):
+            _show_image(ax, layer_maps[channel], cmap="magma", vmin=0)
+        channels, height, width = layer_maps.shape
+        row[0].axis("on")
+        row[0].set_ylabel(
+            f"layer {l}\n{channels} of {height} x {width}", rotation=0, ha="right", va="center", fontsize=8
+        )
+    return figure
+
+
+def feature_space(panels, labels, class_names):
+    """Draw images as points in the plane, coloured by class.
+
+    Parameters
+    ----------
+    panels : dict of str to ndarray, shape (N, 2)
+        For each panel, the coordinates.
+    labels : ndarray of int, shape (N,)
+    class_names : sequence of str
+    """
+    figure, [axes] = _new_figure(5, 1, len(panels))
+    for ax, (title, points) in zip(axes, panels.items(), strict=True):
+        for k, name in enumerate(class_names):
+            ax.scatter(*points[labels == k].T, s=4, color=f"C{k}", label=name)
+        ax.set(title=title, xticks=[], yticks=[])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, markerscale=3)
+    return figure
