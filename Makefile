@@ -1,6 +1,7 @@
 # make run | test | notebooks | lab | bench: each sets up .venv first if requirements.txt changed since the last time.
 
 BIN := .venv/bin
+NOTEBOOKS := mlp_implementation.ipynb cnn_implementation.ipynb
 READY := .venv/.ready
 # The first of these that is Python 3.11 or newer and can make environments. Or choose: make run PYTHON=/usr/bin/python3.12
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -10,10 +11,11 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 
 run: $(READY)
 	@rm -rf runs/models && mkdir -p runs
-	$(BIN)/papermill mlp_implementation.ipynb runs/mlp_implementation.ipynb --progress-bar
+	@for notebook in $(NOTEBOOKS); do \
+		$(BIN)/papermill $$notebook runs/$$notebook --progress-bar || exit 1; done
 	@echo
 	@$(BIN)/python -m model_utils.results runs/models
-	@echo "The notebook with its pictures: runs/mlp_implementation.ipynb"
+	@echo "The notebooks with their pictures: $(addprefix runs/,$(NOTEBOOKS))"
 
 test: $(READY)
 	$(BIN)/ruff check .
@@ -24,20 +26,20 @@ test: $(READY)
 # picture and its results.
 notebooks: $(READY)
 	@rm -rf runs/models runs/figures
-	$(BIN)/jupyter nbconvert --to notebook --inplace --execute --ExecutePreprocessor.record_timing=False \
-		mlp_implementation.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --inplace --execute --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
 	@# Of a progress bar's many states, keep the last.
-	$(BIN)/jupyter nbconvert --to notebook --inplace --CoalesceStreamsPreprocessor.enabled=True mlp_implementation.ipynb
-	@rm -rf models/mlp && mkdir -p models figures
-	cp -R runs/models/mlp models/mlp
+	$(BIN)/jupyter nbconvert --to notebook --inplace --CoalesceStreamsPreprocessor.enabled=True $(NOTEBOOKS)
+	@rm -rf models/mlp && mkdir -p figures
+	cp -R runs/models .
 	cp runs/figures/*.png figures/
 	$(BIN)/python -m model_utils.results models --into README.md
 
 lab: $(READY)
-	$(BIN)/jupyter lab mlp_implementation.ipynb
+	$(BIN)/jupyter lab $(firstword $(NOTEBOOKS))
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.mlp_epoch
+	$(BIN)/python -m benchmarks.cnn_epoch
 	$(BIN)/python -m model_utils.results models --into README.md
 
 clean:

@@ -54,8 +54,17 @@ def _train(h, training, validation):
     return mlp.train(mlp.build(h, training[0].shape[1]), training, validation, h, progress=False)
 
 
-def repeat(splits, hyperparameters, mlp_hyperparameters, seeds=(0, 1, 2)):
+def repeat(splits, hyperparameters, mlp_hyperparameters, seeds, checkpoints):
     """Train a backbone and its MLP once with each seed, and measure them.
+
+    Parameters
+    ----------
+    splits : Splits
+    hyperparameters : cnn.Hyperparameters
+    mlp_hyperparameters : mlp.Hyperparameters
+    seeds : sequence of int
+    checkpoints : path
+        A folder for the backbones' checkpoints: a repetition that was cut off goes on from them.
 
     Returns
     -------
@@ -67,7 +76,7 @@ def repeat(splits, hyperparameters, mlp_hyperparameters, seeds=(0, 1, 2)):
     for seed in seeds:
         histories = {"backbone": [], "mlp": []}
         h, mlp_h = replace(hyperparameters, seed=seed), replace(mlp_hyperparameters, seed=seed)
-        _, metrics = cnn.train_hybrid(splits, h, mlp_h, histories)
+        _, metrics = cnn.train_hybrid(splits, h, mlp_h, histories, Path(checkpoints) / f"seed_{seed}")
         seconds = np.cumsum([row["seconds"] for row in histories["backbone"]])
         is_reached = [row["validation_accuracy"] >= 0.93 for row in histories["backbone"]]
         row = {"seed": seed} | {part: measured["accuracy"] for part, measured in metrics.items()}

@@ -5,15 +5,10 @@ from the same weights, shuffling and batching included. PyTorch at its best with
 batches taken by index, the fused optimizer. The two take turns, so that a drift of the machine's speed meets both.
 """
 
-import platform
-import re
-import time
-from pathlib import Path
-
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from benchmarks.rounds import alternate
 from data_preparation import N_OFFICIAL_TRAIN, batches, load_official, preprocess
 from model_utils.losses import cross_entropy
 from model_utils.mlp import MLP
@@ -62,33 +57,9 @@ def main():
         ("PyTorch", torch.__version__): lambda: torch_epoch(twin, torch_optimizer, x_tensor, labels_tensor),
     }
 
-    rows = []
-    for round_number in tqdm(range(ROUNDS + 1), desc="rounds"):
-        for (library, version), epoch in contestants.items():
-            started = time.perf_counter()
-            loss = epoch()
-            seconds = time.perf_counter() - started
-            if round_number:  # the first warms up
-                rows.append(
-                    {
-                        "library": library,
-                        "version": version,
-                        "round": round_number,
-                        "seconds": round(seconds, 4),
-                        "last_loss": round(loss, 4),
-                        "processor": processor_name(),
-                        "threads": torch.get_num_threads(),
-                    }
-                )
+    rows = alternate(contestants, ROUNDS)
     write_csv(EPOCH_TIMES, rows)
     print(speed_sentence())
-
-
-def processor_name():
-    """Return the processor's name; Linux keeps it where `platform` does not look."""
-    cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

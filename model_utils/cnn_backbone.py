@@ -89,7 +89,7 @@ class CNNBackbone(Backbone):
         channels=(16, 32, 64, 128, 256),
         kernel_sizes=(3, 3, 3, 3, 3),
         pool_sizes=(2, 2, 2, 3, 3),
-        pool_strides=(2, 2, 2, 1, 1),
+        pool_strides=(2, 2, 2, 1, 3),
         n_features=256,
         init="He",
         dropout=0.0,
