@@ -2,7 +2,7 @@
 
 The command line, each with --help:
 
-    python cnn.py train --channels 16 32 64 128 256 --epochs 12
+    python cnn.py train --channels 16 32 64 128 256 --epochs 20
     python cnn.py evaluate models/cnn/NAME
     python cnn.py inspect models/cnn/NAME
     python cnn.py predict models/cnn/NAME picture.png

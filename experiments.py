@@ -4,6 +4,7 @@ noise.
 
 import json
 import math
+import shutil
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -83,6 +84,7 @@ def repeat(splits, hyperparameters, mlp_hyperparameters, seeds, checkpoints):
         row["seconds"] = round(sum(row["seconds"] for history in histories.values() for row in history), 1)
         row["seconds_to_93"] = round(float(seconds[is_reached.index(True)]), 1) if any(is_reached) else math.nan
         rows.append(row)
+    shutil.rmtree(checkpoints)
     return rows
 
 

@@ -17,6 +17,7 @@ from model_utils.tables import markdown_table, read_csv
 RESULTS = Path(__file__).parents[1] / "results"
 EPOCH_TIMES = RESULTS / "mlp_epoch.csv"  # both from make bench
 CNN_EPOCH_TIMES = RESULTS / "cnn_epoch.csv"
+SEEDS = RESULTS / "cnn_seeds.csv"  # from cnn_implementation.ipynb
 
 
 def models_table(models_dir):
@@ -70,6 +71,18 @@ def cnn_speed_sentence(path=CNN_EPOCH_TIMES):
     )
 
 
+def seeds_sentence(path=SEEDS):
+    """Say what the CNN features with the MLP by hand reach over several seeds, from what the notebook stored."""
+    rows = read_csv(path)
+    means = {column: statistics.mean(row[column] for row in rows) for column in ("test", "head_test")}
+    stds = {column: statistics.stdev(row[column] for row in rows) for column in means}
+    return (
+        f"CNN features (16-32-64-128-256) with the MLP by hand, over {len(rows)} seeds: test accuracy "
+        f"{means['test']:.4f} ± {stds['test']:.4f} (mean and standard deviation); the backbone's own head "
+        f"{means['head_test']:.4f} ± {stds['head_test']:.4f}."
+    )
+
+
 def _race(path, first, second):
     """Return two contestants' median seconds and versions, the ratio of each round, and the machine."""
     rows = read_csv(path, text_columns=("library", "version", "processor"))
@@ -106,12 +119,13 @@ def main():
         description="Print the table of saved models, or write all results into a document."
     )
     parser.add_argument("models_dir", type=Path, help="such as models")
-    parser.add_argument("--into", type=Path, help="a Markdown file with the marks <!-- models --> and <!-- speed -->")
+    parser.add_argument("--into", type=Path, help="a Markdown file with the marks models, seeds and speed")
     args = parser.parse_args()
     table = models_table(args.models_dir)
     print(table)
     if args.into:
         write_between_marks(args.into, "models", table)
+        write_between_marks(args.into, "seeds", seeds_sentence())
         write_between_marks(args.into, "speed", f"{speed_sentence()}\n\n{cnn_speed_sentence()}")
 
 
