@@ -2,7 +2,7 @@
 
 The command line, each with --help:
 
-    python cnn.py train --channels 16 32 64 128 256 --epochs 20
+    python cnn.py train --channels 16 32 64 128 256 --epochs 16
     python cnn.py evaluate models/cnn/NAME
     python cnn.py inspect models/cnn/NAME
     python cnn.py predict models/cnn/NAME picture.png
@@ -56,14 +56,14 @@ class Hyperparameters:
     pool_sizes: tuple = option((2, 2, 2, 3, 3), "height and width of each layer's max pooling")
     pool_strides: tuple = option((2, 2, 2, 1, 3), "step of each layer's max pooling; 1 keeps the size of the map")
     n_features: int = option(256, "units of the fully connected layer, the features")
-    init: str = option("He", "initial weights: random, Xavier, He")
+    init: str = option("Xavier", "initial weights: random, Xavier, He")
     dropout: float = option(0.3, "share of features dropped before the backbone's own head, in training")
     batch_norm: bool = option(True, "normalise each convolution over the batch")
     label_smoothing: float = option(0.1, "share of each target spread evenly over all classes")
     learning_rate: float = option(0.005, "of AdamW, the top of a cosine with warm-up")
     weight_decay: float = option(0.05, "pull of the weights, not of biases and batch norm, towards 0")
     batch_size: int = option(128, "images per step")
-    epochs: int = option(20, "passes through the training split")
+    epochs: int = option(16, "passes through the training split")
     patience: int = option(0, "stop after so many epochs without a better validation accuracy, 0 for never")
     flip: bool = option(True, "mirror half of the training images, anew each epoch")
     shift: int = option(1, "move training images by up to so many pixels, anew each epoch")
