@@ -95,7 +95,7 @@ def test_q3a_layer_table_counts_what_a_hand_counts():
         assert row["parameters"] == n_in * n_out * 9 + n_out
         assert row["multiply_adds"] == n_in * n_out * 9 * size**2
         assert row["output_shape"] == (n_out, size, size)
-    assert rows["fully_connected"]["parameters"] == 256 * 9 * 256 + 256
+    assert rows["fully_connected"]["parameters"] == 256 * 256 + 256
     assert rows["head"]["multiply_adds"] == 2560
     assert sum(row["parameters"] for row in rows.values()) == sum(p.numel() for p in CNNBackbone().parameters())
 
