@@ -2,7 +2,7 @@
 
 The command line, each with --help:
 
-    python cnn.py train --channels 16 32 64 128 256 --epochs 16
+    python cnn.py train --channels 16 32 64 128 256 --epochs 24
     python cnn.py evaluate models/cnn/NAME
     python cnn.py inspect models/cnn/NAME
     python cnn.py predict models/cnn/NAME picture.png
@@ -40,6 +40,9 @@ from model_utils.tables import markdown_table
 
 DEVICES = ("cpu", "cuda", "mps")
 
+# The steps, in pixels down and right, by which an image is moved for its features.
+VIEWS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
+
 
 @dataclass(frozen=True)
 class Hyperparameters:
@@ -63,7 +66,7 @@ class Hyperparameters:
     learning_rate: float = option(0.005, "of AdamW, the top of a cosine with warm-up")
     weight_decay: float = option(0.05, "pull of the weights, not of biases and batch norm, towards 0")
     batch_size: int = option(128, "images per step")
-    epochs: int = option(16, "passes through the training split")
+    epochs: int = option(24, "passes through the training split")
     patience: int = option(0, "stop after so many epochs without a better validation accuracy, 0 for never")
     flip: bool = option(True, "mirror half of the training images, anew each epoch")
     shift: int = option(1, "move training images by up to so many pixels, anew each epoch")
@@ -85,7 +88,7 @@ class Hyperparameters:
 MLP_HYPERPARAMETERS = mlp.Hyperparameters(
     hidden_sizes=(256, 128, 64, 32, 16),
     init="Xavier",
-    batch_norm=True,
+    weight_decay=0.005,
     learning_rate=0.01,
     schedule="cosine",
     epochs=10,
@@ -367,7 +370,8 @@ def predict_logits(backbone, images):
 def extract_features(backbone, images, progress=False):
     """Compute the features of images, in evaluation mode.
 
-    A garment and its mirror image are the same garment, so a garment's features are the mean over both.
+    A garment moved by a pixel, or mirrored, is the same garment: its features are the mean over `VIEWS` and their
+    mirror images.
 
     Parameters
     ----------
@@ -380,7 +384,14 @@ def extract_features(backbone, images, progress=False):
     -------
     ndarray of float32, shape (N, F)
     """
-    return _in_batches(backbone, lambda x: (backbone.features(x) + backbone.features(x.flip(3))) / 2, images, progress)
+
+    def mean_features(x):
+        padded = F.pad(x, (1, 1, 1, 1))
+        moved = [padded[:, :, 1 + row : 29 + row, 1 + column : 29 + column] for row, column in VIEWS]
+        views = moved + [x.flip(3) for x in moved]
+        return sum(map(backbone.features, views)) / len(views)
+
+    return _in_batches(backbone, mean_features, images, progress)
 
 
 @torch.inference_mode()

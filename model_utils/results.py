@@ -119,13 +119,14 @@ def main():
         description="Print the table of saved models, or write all results into a document."
     )
     parser.add_argument("models_dir", type=Path, help="such as models")
-    parser.add_argument("--into", type=Path, help="a Markdown file with the marks models and speed")
+    parser.add_argument("--into", type=Path, help="a Markdown file with the marks models, seeds and speed")
     args = parser.parse_args()
     table = models_table(args.models_dir)
     print(table)
     if args.into:
         write_between_marks(args.into, "models", table)
-        write_between_marks(args.into, "speed", speed_sentence())
+        write_between_marks(args.into, "seeds", seeds_sentence())
+        write_between_marks(args.into, "speed", f"{speed_sentence()}\n\n{cnn_speed_sentence()}")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def small_run(tmp_path_factory):
         "study_size": 60,
         "study_epochs": 1,
         "finalist_epochs": 1,
+        "seeds_epochs": 1,
         "comparison_seeds": 2,
     }
     notebooks.run(NOTEBOOK, folder / "run.ipynb", parameters)
@@ -46,6 +47,11 @@ def test_q3d_notebook_saves_a_pair_that_evaluates(small_run, capsys):
     (folder,) = (small_run / "models").iterdir()
     assert cnn.main(["evaluate", str(folder)]) == 0
     assert re.search(r"test accuracy 0\.\d{4}\n$", capsys.readouterr().out)
+
+
+def test_q3d_tracked_notebook_was_run_once_from_top_to_bottom_and_shows_no_path_or_warning():
+    notebooks.check_outputs(NOTEBOOK)
+    notebooks.check_no_path_of_a_machine(NOTEBOOK)
 
 
 def test_q3_notebook_has_a_section_for_each_question():

@@ -267,12 +267,16 @@ def test_q3d_features_are_deterministic_and_blind_to_mirroring(unbroken, splits)
     np.testing.assert_allclose(features, mirrored, atol=1e-5)
 
 
-def test_q3d_features_are_the_mean_over_both_sides(unbroken, splits):
+def test_q3d_features_are_the_mean_over_a_step_in_each_direction_and_both_sides(unbroken, splits):
     backbone, _ = unbroken
-    images = cnn.as_tensor(splits.test.images[:20])
+    here = splits.test.images[:20]
+    up, down, left, right = (np.zeros_like(here) for _ in range(4))
+    up[:, :-1], down[:, 1:] = here[:, 1:], here[:, :-1]
+    left[:, :, :-1], right[:, :, 1:] = here[:, :, 1:], here[:, :, :-1]
+    views = [side for moved in (here, up, down, left, right) for side in (moved, moved[:, :, ::-1].copy())]
     with torch.inference_mode():
-        expected = (backbone.features(images) + backbone.features(images.flip(3))) / 2
-    np.testing.assert_allclose(cnn.extract_features(backbone, splits.test.images[:20]), expected.numpy(), atol=1e-5)
+        expected = np.mean([backbone.features(cnn.as_tensor(view)).numpy() for view in views], axis=0)
+    np.testing.assert_allclose(cnn.extract_features(backbone, here), expected, atol=1e-5)
 
 
 def test_q3d_standardizer_uses_training_statistics_and_survives_a_dead_feature():

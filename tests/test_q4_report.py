@@ -10,7 +10,9 @@ import pytest
 import mlp
 from model_utils.results import (
     EPOCH_TIMES,
+    cnn_speed_sentence,
     models_table,
+    seeds_sentence,
     speed_sentence,
     write_between_marks,
 )
@@ -29,9 +31,10 @@ def cells_by_model(table):
 def test_q4_readme_shows_the_stored_results():
     shown = cells_by_model(re.search(r"<!-- models -->\n(.*)\n<!-- /models -->", README, re.DOTALL)[1])
     stored = cells_by_model(models_table(ROOT / "models"))
-    assert len(shown) >= 3
+    assert len(shown) >= 4
     assert shown == {name: stored[name] for name in shown}, "run make notebooks"
-    assert f"<!-- speed -->\n{speed_sentence()}\n<!-- /speed -->" in README
+    assert f"<!-- seeds -->\n{seeds_sentence()}\n<!-- /seeds -->" in README
+    assert f"<!-- speed -->\n{speed_sentence()}\n\n{cnn_speed_sentence()}\n<!-- /speed -->" in README
 
 
 def test_q4_numpy_mlp_was_at_least_as_fast_as_pytorch():
