@@ -11,6 +11,7 @@ Images come as in `data_preparation.Split`: uint8 of shape (N, 28, 28), N images
 """
 
 import argparse
+import hashlib
 import math
 import platform
 import shutil
@@ -35,7 +36,7 @@ from model_utils.layer_table import layer_table
 from model_utils.layers import INITS
 from model_utils.losses import cross_entropy, softmax
 from model_utils.optimizers import cosine
-from model_utils.saved_models import SavedModel, SavedModelError, load_model, save_model
+from model_utils.saved_models import SavedModel, SavedModelError, is_saved, load_model, save_model
 from model_utils.tables import markdown_table
 
 DEVICES = ("cpu", "cuda", "mps")
@@ -140,7 +141,7 @@ def choose_device(name=None):
 def has_fast_bfloat16(device):
     """Say whether the device multiplies in bfloat16 by its own instructions, at twice the speed of float32 or more.
 
-    Where it has to imitate them, as processors without AVX-512 BF16 do, bfloat16 is ten times slower.
+    Where it has to imitate them, as processors without AVX-512 BF16 do, bfloat16 is far slower than float32.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -158,7 +159,7 @@ def as_tensor(images):
     """
     if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) == 0:
         raise ValueError(f"images: expected shape (N, 28, 28) with N at least 1, got {images.shape}")
-    return torch.from_numpy(scale(images)).unsqueeze(1)
+    return torch.from_numpy(np.ascontiguousarray(scale(images))).unsqueeze(1)
 
 
 def augment(images, flip=True, shift=1):
@@ -213,7 +214,10 @@ def train(backbone, training, validation, hyperparameters, history=None, checkpo
     Raises
     ------
     ValueError
-        If images or labels are not as they should be, or the checkpoint is of other hyperparameters.
+        If images or labels are not as they should be, a batch of one image would meet batch normalisation, or the
+        checkpoint is of other hyperparameters or images.
+    SavedModelError
+        If the checkpoint is damaged.
     mlp.TrainingDiverged
         If the loss is NaN or infinite.
     """
@@ -222,6 +226,7 @@ def train(backbone, training, validation, hyperparameters, history=None, checkpo
     device = next(backbone.parameters()).device
     images, labels = (tensor.to(device) for tensor in _as_tensors_checked(training, "training"))
     _as_tensors_checked(validation, "validation")
+    mlp.check_batches(h, len(labels))
     weights, others = [], []
     for parameter in backbone.parameters():
         (weights if parameter.ndim > 1 else others).append(parameter)
@@ -229,8 +234,10 @@ def train(backbone, training, validation, hyperparameters, history=None, checkpo
         [{"params": weights}, {"params": others, "weight_decay": 0.0}], weight_decay=h.weight_decay, fused=True
     )
     best_state = _copy(backbone.state_dict())
-    if checkpoint is not None and checkpoint.exists():
-        best_state = _load_checkpoint(checkpoint, backbone, optimizer, h, history)
+    # What a checkpoint was made with: going on with anything else would not be the same training.
+    origin = {"hyperparameters": asdict(h), "images_sha256": _sha256(*training, *validation)}
+    if checkpoint is not None and is_saved(checkpoint):
+        best_state = _load_checkpoint(checkpoint, backbone, optimizer, origin, history)
 
     steps_per_epoch = math.ceil(len(labels) / h.batch_size)
     bar = tqdm(
@@ -253,6 +260,7 @@ def train(backbone, training, validation, hyperparameters, history=None, checkpo
                 row = {"epoch": epoch} | _train_one_epoch(backbone, images, labels, optimizer, h, epoch, history, bar)
                 logits = predict_logits(backbone, validation.images)
                 row["validation_loss"] = cross_entropy(logits, validation.labels, h.label_smoothing)[0]
+                _check_finite(row["validation_loss"], "validation loss", epoch, h)
                 row["validation_accuracy"] = float(np.mean(logits.argmax(axis=1) == validation.labels))
                 row["learning_rate"] = optimizer.param_groups[0]["lr"]
                 row["seconds"] = time.perf_counter() - started
@@ -260,7 +268,7 @@ def train(backbone, training, validation, hyperparameters, history=None, checkpo
                 if mlp.best_epoch(history) is row:
                     best_state = _copy(backbone.state_dict())
                 if checkpoint is not None:
-                    _save_checkpoint(checkpoint, backbone, optimizer, h, history, best_state)
+                    _save_checkpoint(checkpoint, backbone, optimizer, origin, history, best_state)
     finally:
         bar.close()
         backbone.load_state_dict(best_state)
@@ -295,11 +303,7 @@ def _train_one_epoch(backbone, images, labels, optimizer, hyperparameters, epoch
         # Reading a number makes a graphics card wait, so not at each step.
         if step % 25 == 24 or n_seen == len(images):
             mean_loss, accuracy = loss_sum.item() / n_seen, n_correct.item() / n_seen
-            if not math.isfinite(mean_loss):
-                raise mlp.TrainingDiverged(
-                    f"loss is {mean_loss} in epoch {epoch} by step {step + 1} of {len(batches)}; the best weights "
-                    f"before it are kept. Try a learning_rate below {h.learning_rate:g}."
-                )
+            _check_finite(mean_loss, "loss", epoch, h)
             bar.set_postfix_str(
                 f"epoch {epoch}/{h.epochs}, loss {mean_loss:.3f}, accuracy {accuracy:.4f}{best}", refresh=False
             )
@@ -307,46 +311,65 @@ def _train_one_epoch(backbone, images, labels, optimizer, hyperparameters, epoch
     return {"train_loss": mean_loss, "train_accuracy": accuracy}
 
 
+def _check_finite(loss, name, epoch, hyperparameters):
+    if not math.isfinite(loss):
+        raise mlp.TrainingDiverged(
+            f"{name} is {loss} in epoch {epoch}; the best weights before it are kept. "
+            f"Try a learning_rate below {hyperparameters.learning_rate:g}."
+        )
+
+
 def _as_tensors_checked(split, part):
     try:
         images = as_tensor(split.images)
     except ValueError as error:
         raise ValueError(f"{part} {error}") from None
-    return images, torch.from_numpy(check_labels(split.labels, len(images), len(CLASS_NAMES), f"{part} labels"))
+    labels = check_labels(split.labels, len(images), len(CLASS_NAMES), f"{part} labels")
+    return images, torch.from_numpy(np.ascontiguousarray(labels))
 
 
 def _copy(state):
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
-def _save_checkpoint(folder, backbone, optimizer, hyperparameters, history, best_state):
+def _sha256(*arrays):
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def _save_checkpoint(folder, backbone, optimizer, origin, history, best_state):
     weights = _as_arrays(backbone.state_dict(), "now.") | _as_arrays(best_state, "best.")
     for number, state in optimizer.state_dict()["state"].items():
         weights |= _as_arrays(state, f"optimizer.{number}.")
-    save_model(folder, SavedModel(weights, {"hyperparameters": asdict(hyperparameters)}, history, {}))
+    save_model(folder, SavedModel(weights, origin, history, {}))
 
 
-def _load_checkpoint(folder, backbone, optimizer, hyperparameters, history):
+def _load_checkpoint(folder, backbone, optimizer, origin, history):
     """Set everything that `_save_checkpoint` kept but the best state, which is returned."""
     saved = load_model(folder)
-    kept = command_line.from_json(Hyperparameters, saved.description["hyperparameters"])
-    if kept != hyperparameters:
-        different = [name for name, value in asdict(kept).items() if value != asdict(hyperparameters)[name]]
-        raise ValueError(
-            f"{folder}: the interrupted training had another {', '.join(different)}: "
-            + ", ".join(f"{name} {asdict(kept)[name]}" for name in different)
-        )
-    backbone.load_state_dict(_as_tensors(saved.weights, "now."))
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state = {}
+    try:
+        kept = asdict(command_line.from_json(Hyperparameters, saved.description["hyperparameters"]))
+        different = [f"{name} {value}" for name, value in kept.items() if value != origin["hyperparameters"][name]]
+        if saved.description["images_sha256"] != origin["images_sha256"]:
+            different.append("images")
+        if not different:
+            backbone.load_state_dict(_as_tensors(saved.weights, "now."))
+            state = {number: _as_tensors(saved.weights, f"optimizer.{number}.") for number in range(len(parameters))}
+            best_state = _as_tensors(saved.weights, "best.")
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise SavedModelError(f"{folder}: not a checkpoint of this training ({error!r})") from error
+    if different:
+        raise ValueError(f"{folder}: the interrupted training had other settings: {', '.join(different)}")
     for number, parameter in enumerate(parameters):
-        state[number] = _as_tensors(saved.weights, f"optimizer.{number}.")
         for name, tensor in state[number].items():
             if tensor.shape == parameter.shape:  # in the parameter's memory layout, which the fused optimizer relies on
                 state[number][name] = torch.empty_like(parameter).copy_(tensor)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     history[:] = saved.history
-    return _as_tensors(saved.weights, "best.")
+    return best_state
 
 
 def _as_arrays(tensors, prefix):
@@ -418,8 +441,8 @@ class Standardizer(NamedTuple):
     @classmethod
     def fit(cls, features):
         """Take the statistics of features, shape (N, F). One that never varies gets std 1 and so becomes 0."""
-        std = features.std(axis=0)
-        return cls(features.mean(axis=0), np.where(std > 0, std, np.float32(1)))
+        varies = features.max(axis=0) > features.min(axis=0)  # rounding can give a constant one a tiny std
+        return cls(features.mean(axis=0), np.where(varies, features.std(axis=0), np.float32(1)))
 
     def __call__(self, features):
         """Standardise features, shape (N, F)."""
@@ -587,11 +610,12 @@ def load(folder, device=None):
         If the folder does not hold a whole pair.
     """
     saved = load_model(folder)
+    device = choose_device(device)
     try:
         description, metrics = saved.description, saved.metrics
         backbone = build(command_line.from_json(Hyperparameters, description["hyperparameters"]))
         backbone.load_state_dict(_as_tensors(saved.weights, "backbone."))
-        backbone.to(choose_device(device)).eval()
+        backbone.to(device).eval()
         standardizer = Standardizer(*(saved.weights[f"standardizer.{name}"] for name in Standardizer._fields))
         mlp_hyperparameters = command_line.from_json(mlp.Hyperparameters, description["mlp_hyperparameters"])
         classifier = mlp.build(mlp_hyperparameters, description["sizes"][0])
@@ -600,7 +624,8 @@ def load(folder, device=None):
             {name.removeprefix(prefix): w for name, w in saved.weights.items() if name.startswith(prefix)}
         )
         # What evaluate and inspect will ask for: better missed here than half-way.
-        description["split"], *(metrics[part]["accuracy"] for part in ("validation", "test", "head_test"))
+        [description[name] for name in ("split", "trained_on", "training_seconds", "epochs_run")]
+        [metrics[part][name] for part in ("validation", "test", "head_test") for name in ("accuracy", "per_class")]
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise SavedModelError(f"{folder}: not a saved backbone with its MLP ({error!r})") from error
     return Hybrid(backbone, standardizer, classifier), saved
@@ -645,16 +670,22 @@ def _parser():
 def _train_command(args):
     h = command_line.read_options(args, Hyperparameters())
     mlp_h = command_line.read_options(args, MLP_HYPERPARAMETERS, "mlp_", ONLY_FOR_IMAGES)
-    build(h), mlp.build(mlp_h)  # what they refuse is better heard of now
+    split = command_line.read_split(args)
+    splits = load_splits(**split)
+    # What would be refused later is better heard of now.
+    build(h), mlp.build(mlp_h), choose_device(args.device)
+    for hyperparameters in (h, mlp_h):
+        mlp.check_batches(hyperparameters, len(splits.train.labels))
     folder = args.models_dir / model_name(h, mlp_h)
     command_line.check_folder_is_free(folder, args.overwrite)
-    checkpoint = folder.with_name(folder.name + ".checkpoint.tmp")
-    if checkpoint.exists() and not args.resume:
+    # Of the backbone alone: whatever becomes of its MLP, the trained backbone is not lost.
+    checkpoint = args.models_dir / f"CNN_{'_'.join(map(str, h.channels))}.checkpoint.tmp"
+    if args.resume and not is_saved(checkpoint):
+        raise ValueError(f"{checkpoint}: no such folder, so there is no training to resume")
+    if is_saved(checkpoint) and not args.resume:
         if not args.overwrite:
             raise ValueError(f"{checkpoint} is of an interrupted training; --resume goes on, --overwrite starts anew")
         shutil.rmtree(checkpoint)
-    split = command_line.read_split(args)
-    splits = load_splits(**split)
     histories = {"backbone": [], "mlp": []}
     try:
         hybrid, metrics = train_hybrid(splits, h, mlp_h, histories, checkpoint, args.device)

@@ -55,35 +55,35 @@ def _train(h, training, validation):
     return mlp.train(mlp.build(h, training[0].shape[1]), training, validation, h, progress=False)
 
 
-def repeat(splits, hyperparameters, mlp_hyperparameters, seeds, checkpoints):
-    """Train a backbone and its MLP once with each seed, and measure them.
+def repeat(path, splits, settings, seeds, checkpoints):
+    """Train a backbone and its MLP once with each seed, measure them, and store the accuracies.
 
     Parameters
     ----------
+    path : path
+        Of the CSV file, see `store_rows`. It gets, for each seed, the accuracies of the pair and of the backbone's own
+        head on validation and test images.
     splits : Splits
-    hyperparameters : cnn.Hyperparameters
-    mlp_hyperparameters : mlp.Hyperparameters
+    settings : dict
+        {"backbone": cnn.Hyperparameters, "mlp": mlp.Hyperparameters}.
     seeds : sequence of int
     checkpoints : path
-        A folder for the backbones' checkpoints: a repetition that was cut off goes on from them.
-
-    Returns
-    -------
-    list of dict
-        For each seed, the accuracies of the pair and of the backbone's own head on validation and test images.
+        A folder for the backbones' checkpoints, removed at the end: a repetition that was cut off goes on from them.
     """
+    folders = {seed: Path(checkpoints) / f"seed_{seed}" for seed in seeds}
     rows = []
-    for seed in seeds:
+    for seed, folder in folders.items():
         histories = {"backbone": [], "mlp": []}
-        h, mlp_h = replace(hyperparameters, seed=seed), replace(mlp_hyperparameters, seed=seed)
-        _, metrics = cnn.train_hybrid(splits, h, mlp_h, histories, Path(checkpoints) / f"seed_{seed}")
+        h, mlp_h = (replace(settings[part], seed=seed) for part in histories)
+        _, metrics = cnn.train_hybrid(splits, h, mlp_h, histories, folder)
         rows.append({"seed": seed} | {part: measured["accuracy"] for part, measured in metrics.items()})
-    shutil.rmtree(checkpoints)
-    return rows
+    store_rows(path, rows, settings)
+    for folder in folders.values():
+        shutil.rmtree(folder)
 
 
 def store_rows(path, rows, settings):
-    """Write rows, such as those of `repeat`, to a CSV file, and beside it, as JSON, what they were made with.
+    """Write rows to a CSV file, and beside it, as JSON, what they were made with.
 
     Parameters
     ----------

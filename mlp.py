@@ -96,6 +96,23 @@ def build(hyperparameters, n_inputs=28 * 28, dtype=np.float32):
 
 
 @np.errstate(over="ignore", invalid="ignore")  # on the way to NaN, which the error raised below explains
+def check_batches(hyperparameters, n_images):
+    """Raise a ValueError if batch normalisation would meet a batch of one image, which has no spread.
+
+    Parameters
+    ----------
+    hyperparameters : Hyperparameters
+        Or any others with batch_norm and batch_size.
+    n_images : int
+    """
+    h = hyperparameters
+    if h.batch_norm and (n_images % h.batch_size == 1 or h.batch_size == 1):
+        raise ValueError(
+            f"batch_size: expected one that leaves no image alone for batch normalisation, got {h.batch_size} "
+            f"for {n_images:,} images"
+        )
+
+
 def train(model, training, validation, hyperparameters, history=None, progress=True):
     """Train an MLP with mini-batches; it ends with the weights that were best on validation.
 
@@ -130,11 +147,7 @@ def train(model, training, validation, hyperparameters, history=None, progress=T
     (x_train, labels_train), validation = (
         _checked(model, *part, name) for part, name in ((training, "training"), (validation, "validation"))
     )
-    if model.batch_norm and (len(x_train) % h.batch_size == 1 or h.batch_size == 1):
-        raise ValueError(
-            f"batch_size: expected one that leaves no image alone for batch normalisation, got {h.batch_size} "
-            f"for {len(x_train):,} images"
-        )
+    check_batches(h, len(x_train))
     objective = partial(OBJECTIVES[h.objective], label_smoothing=h.label_smoothing)
     optimizer = OPTIMIZERS[h.optimizer](
         model.parameters, model.gradients, n_decayed=model.n_weights, weight_decay=h.weight_decay

@@ -18,14 +18,16 @@ ROUNDS = 3
 
 
 def usual_epoch(network, optimizer, loader):
-    """Train for one epoch as most hand-ins do; return the last loss."""
+    """Train for one epoch as most hand-ins do; return the mean loss."""
     network.train()
+    losses = []
     for images, labels in loader:
         loss = nn.functional.cross_entropy(network(images), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return loss.item()
+        losses.append(loss.item())
+    return sum(losses) / len(losses)
 
 
 def main():

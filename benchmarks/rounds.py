@@ -15,7 +15,7 @@ def alternate(contestants, n_rounds):
     Parameters
     ----------
     contestants : dict of (str, str) to function
-        By name and version, a function that trains for one epoch and returns the last loss.
+        By name and version, a function that trains for one epoch and returns a loss, to see that it learns.
     n_rounds : int
 
     Returns
@@ -36,7 +36,7 @@ def alternate(contestants, n_rounds):
                         "version": version,
                         "round": round_number,
                         "seconds": round(seconds, 4),
-                        "last_loss": round(loss, 4),
+                        "loss": round(loss, 4),
                         "processor": processor_name(),
                         "threads": torch.get_num_threads(),
                     }

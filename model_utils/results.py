@@ -64,10 +64,11 @@ def cnn_speed_sentence(path=CNN_EPOCH_TIMES):
     """Say how long an epoch takes in `cnn.py` and in the usual loop, from what `benchmarks.cnn_epoch` stored."""
     (fast, slow), versions, ratios, machine = _race(path, "cnn.py", "usual loop")
     return (
-        f"An epoch of the 16-32-64-128-256 backbone on 48,000 images takes {fast:.1f} s in `cnn.py` and {slow:.1f} s "
-        "in the usual loop (a Dataset that converts each sample, a DataLoader with batches of 64, Adam, float32), both "
-        f"in PyTorch {versions[0]}, medians of {len(ratios)} alternating rounds on {machine}. Round by round, `cnn.py` "
-        f"is {statistics.median(ratios):.2f} times as fast in the median ({min(ratios):.2f} to {max(ratios):.2f})."
+        f"An epoch of the 16-32-64-128-256 backbone on 48,000 images takes {fast:.1f} s in `cnn.py` (batches of 128) "
+        f"and {slow:.1f} s in the usual loop (a Dataset that converts each sample, a DataLoader with batches of 64, "
+        f"Adam, float32), both in PyTorch {versions[0]}, medians of {len(ratios)} alternating rounds on {machine}. "
+        f"Round by round, `cnn.py` is {statistics.median(ratios):.2f} times as fast in the median "
+        f"({min(ratios):.2f} to {max(ratios):.2f})."
     )
 
 

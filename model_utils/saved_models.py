@@ -46,7 +46,7 @@ def save_model(folder, saved):
     """Write a saved model, in place of one that is there already.
 
     The folder appears under its name only when it is complete. The old one is put aside as NAME.old.tmp meanwhile, and
-    removed last: whenever this is cut off, a whole model is there.
+    removed last: whenever this is cut off, a whole model is there, and `is_saved` and `load_model` find it.
 
     Parameters
     ----------
@@ -61,12 +61,24 @@ def save_model(folder, saved):
     for name, content in (("model.json", saved.description), ("metrics.json", saved.metrics)):
         (unfinished / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     write_csv(unfinished / "history.csv", saved.history)
-    replaced = folder.with_name(folder.name + ".old.tmp")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if folder.exists():
+    replaced = _put_aside(folder)
+    if is_saved(folder):
+        shutil.rmtree(replaced, ignore_errors=True)
         folder.rename(replaced)
     unfinished.rename(folder)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def is_saved(folder):
+    """Say whether there is a folder; one that `save_model` had put aside when it was cut off is put back first."""
+    folder = Path(folder)
+    if not folder.exists() and _put_aside(folder).exists():
+        _put_aside(folder).rename(folder)
+    return folder.exists()
+
+
+def _put_aside(folder):
+    return folder.with_name(folder.name + ".old.tmp")
 
 
 def load_model(folder):
@@ -82,7 +94,7 @@ def load_model(folder):
         If the folder or a file in it is missing or cannot be read; it names the file.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not is_saved(folder):
         raise SavedModelError(f"{folder}: no such folder")
     try:
         path = folder / "weights.safetensors"

@@ -322,6 +322,13 @@ def test_q2_what_is_no_saved_mlp_is_refused(saved_folder, tmp_path):
         mlp.load(saved_folder)
 
 
+def test_q2_a_save_cut_off_between_its_renames_is_put_back(saved_folder):
+    expected = load_model(saved_folder)
+    saved_folder.rename(saved_folder.with_name(saved_folder.name + ".old.tmp"))
+    assert load_model(saved_folder).description == expected.description
+    assert [path.name for path in saved_folder.parent.iterdir()] == [saved_folder.name]
+
+
 def test_q2_a_save_that_fails_leaves_the_old_model_whole(saved_folder, trained):
     before = {path.name: path.read_bytes() for path in saved_folder.iterdir()}
     saved = load_model(saved_folder)
