@@ -71,6 +71,9 @@ class Hyperparameters:
     patience: int = option(0, "stop after so many epochs without a better validation accuracy, 0 for never")
     flip: bool = option(True, "mirror half of the training images, anew each epoch")
     shift: int = option(1, "move training images by up to so many pixels, anew each epoch")
+    erase: int = option(
+        0, "blacken a square of so many pixels each way, anywhere in each training image, anew each epoch"
+    )
     seed: int = option(0, "for initial weights, dropout, order of batches and augmentation")
 
     def __post_init__(self):
@@ -82,6 +85,7 @@ class Hyperparameters:
         check_count("epochs", self.epochs)
         check_count("patience", self.patience, minimum=0)
         check_count("shift", self.shift, minimum=0)
+        check_count("erase", self.erase, minimum=0)
         check_count("seed", self.seed, minimum=0)
 
 
@@ -162,8 +166,8 @@ def as_tensor(images):
     return torch.from_numpy(np.ascontiguousarray(scale(images))).unsqueeze(1)
 
 
-def augment(images, flip=True, shift=1):
-    """Vary a batch at random: `data_preparation.augment`, for tensors on any device.
+def augment(images, flip=True, shift=1, erase=0):
+    """Vary a batch at random: as `data_preparation.augment`, for tensors on any device, and with a square erased.
 
     Parameters
     ----------
@@ -172,6 +176,9 @@ def augment(images, flip=True, shift=1):
         Mirror each image left to right with probability 1/2.
     shift : int
         Move each image by -shift to shift pixels in each direction; black (0) moves in from outside.
+    erase : int
+        Side of a square that is made black in each image; part of it may lie outside. Cutout, after T. DeVries and
+        G. Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.
 
     Returns
     -------
@@ -185,6 +192,11 @@ def augment(images, flip=True, shift=1):
         rows, columns = torch.randint(0, 2 * shift + 1, (2, n)).to(images.device)
         windows = F.pad(images, (shift,) * 4).unfold(2, 28, 1).unfold(3, 28, 1)  # (N, 1, 2s+1, 2s+1, 28, 28)
         images = windows[torch.arange(n, device=images.device), :, rows, columns]
+    if erase:
+        first = torch.randint(1 - erase, 28, (2, n, 1)).to(images.device)  # of the square's rows and of its columns
+        pixels = torch.arange(28, device=images.device)
+        rows, columns = (pixels >= first) & (pixels < first + erase)  # (N, 28) each
+        images = images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
     return images
 
 
@@ -292,7 +304,7 @@ def _train_one_epoch(backbone, images, labels, optimizer, hyperparameters, epoch
         for group in optimizer.param_groups:
             group["lr"] = h.learning_rate * cosine(share_done)
         with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
-            logits = backbone(augment(images[chosen], h.flip, h.shift)).float()
+            logits = backbone(augment(images[chosen], h.flip, h.shift, h.erase)).float()
         loss = F.cross_entropy(logits, labels[chosen], label_smoothing=h.label_smoothing)
         optimizer.zero_grad()
         loss.backward()

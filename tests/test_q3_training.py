@@ -201,6 +201,16 @@ def test_q3b_augmentation_mirrors_and_moves_and_nothing_else():
     assert torch.equal(cnn.augment(images, flip=False, shift=0), images)
 
 
+def test_q3b_erasing_blackens_one_square_anywhere():
+    white = torch.ones(3000, 1, 28, 28)
+    black = (cnn.augment(white, flip=False, shift=0, erase=8) == 0)[:, 0]
+    rows, columns = black.any(dim=2), black.any(dim=1)
+    assert torch.equal(black, rows[:, :, None] & columns[:, None, :])
+    assert {*rows.sum(dim=1).tolist(), *columns.sum(dim=1).tolist()} == set(range(1, 9))
+    share = black.float().mean(dim=0)
+    np.testing.assert_allclose(share, (8 / 35) ** 2, atol=0.025)  # 35 places of the square's corner in each direction
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
@@ -229,6 +239,7 @@ def test_q3b_wrong_images_and_labels_are_refused(splits, images, labels, message
         ({"batch_size": 0}, "batch_size: expected an integer of at least 1"),
         ({"epochs": 0}, "epochs: expected an integer of at least 1"),
         ({"patience": -1}, "patience: expected an integer of at least 0"),
+        ({"erase": -1}, "erase: expected an integer of at least 0"),
         ({"shift": 0.5}, "shift: expected an integer of at least 0"),
         ({"seed": -1}, "seed: expected an integer of at least 0"),
         ({"init": "best"}, "init: expected one of random, Xavier, He"),
