@@ -430,7 +430,7 @@ def extract_features(backbone, images, progress=False):
 
 
 @torch.inference_mode()
-def _in_batches(backbone, function, images, progress=False, batch_size=500):
+def _in_batches(backbone, function, images, progress=False, batch_size=250):
     """Apply a function of a backbone, in evaluation mode, to any number of images; return an array."""
     backbone.eval()
     device = next(backbone.parameters()).device
