@@ -316,7 +316,7 @@ def filters(kernels):
 
 
 def feature_maps(image, maps, n=12):
-    """Draw an image, and below it a row for each layer with the maps that it excites most.
+    """Draw an image, and below it a row for each layer with the maps that it excites most; a row shares its colours.
 
     Parameters
     ----------
@@ -333,7 +333,7 @@ def feature_maps(image, maps, n=12):
     for l, (layer_maps, row) in enumerate(zip(maps, axes[1:], strict=True), start=1):
         strongest = np.argsort(-layer_maps.mean(axis=(1, 2)), kind="stable")[:n]
         for ax, channel in zip(row, strongest, strict=False):
-            _show_image(ax, layer_maps[channel], cmap="magma", vmin=0)
+            _show_image(ax, layer_maps[channel], cmap="magma", vmin=0, vmax=layer_maps.max())
         channels, height, width = layer_maps.shape
         row[0].axis("on")
         row[0].set_ylabel(
