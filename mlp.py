@@ -95,7 +95,6 @@ def build(hyperparameters, n_inputs=28 * 28, dtype=np.float32):
     return MLP(n_inputs, h.hidden_sizes, len(CLASS_NAMES), h.activation, h.init, h.dropout, h.batch_norm, h.seed, dtype)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # on the way to NaN, which the error raised below explains
 def check_batches(hyperparameters, n_images):
     """Raise a ValueError if batch normalisation would meet a batch of one image, which has no spread.
 
@@ -113,6 +112,7 @@ def check_batches(hyperparameters, n_images):
         )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # on the way to NaN, which the error raised below explains
 def train(model, training, validation, hyperparameters, history=None, progress=True):
     """Train an MLP with mini-batches; it ends with the weights that were best on validation.
 
