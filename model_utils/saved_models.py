@@ -74,7 +74,7 @@ def is_saved(folder):
     folder = Path(folder)
     if not folder.exists() and _put_aside(folder).exists():
         _put_aside(folder).rename(folder)
-    return folder.exists()
+    return folder.is_dir()
 
 
 def _put_aside(folder):
