@@ -311,12 +311,14 @@ def _unpack_for_torchvision(data_dir):
 # Pre-processing ----------------------------------------------------------------------------------------------------
 
 
-def scale(images):
+def scale(images, out=None):
     """Scale pixels from 0 ... 255 to 0 ... 1.
 
     Parameters
     ----------
     images : ndarray of uint8, any shape
+    out : ndarray of float32, same shape, optional
+        Where to put the result.
 
     Returns
     -------
@@ -329,7 +331,7 @@ def scale(images):
     """
     if images.dtype != np.uint8:
         raise ValueError(f"images: expected pixels as uint8, 0 to 255, got {images.dtype}")
-    return images / np.float32(255)
+    return np.divide(images, np.float32(255), out=out)
 
 
 def flatten(images):

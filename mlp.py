@@ -21,7 +21,17 @@ import sklearn
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from tqdm import tqdm
 
-from data_preparation import CLASS_NAMES, DataError, augment, batches, load_splits, preprocess, read_picture
+from data_preparation import (
+    CLASS_NAMES,
+    DataError,
+    augment,
+    batches,
+    flatten,
+    load_splits,
+    preprocess,
+    read_picture,
+    scale,
+)
 from model_utils import command_line
 from model_utils.checks import check_choice, check_count, check_inputs, check_labels, check_number
 from model_utils.command_line import option
@@ -122,7 +132,8 @@ def train(model, training, validation, hyperparameters, history=None, progress=T
         From `build`. However training ends, by early stopping, Ctrl-C or an error, the model keeps the weights of
         the epoch with the highest validation accuracy so far, or its first weights if no epoch was finished.
     training, validation : tuple of ndarrays
-        Inputs, float of shape (N, D), and labels, int of shape (N,).
+        Inputs, float of shape (N, D), or images, uint8 of shape (N, 28, 28), and labels, int of shape (N,). Training
+        images are pre-processed a batch at a time, which takes a quarter of the memory.
     hyperparameters : Hyperparameters
     history : list, optional
         Gets a row at the end of each epoch. Pass one to have the rows if training is cut short.
@@ -144,9 +155,10 @@ def train(model, training, validation, hyperparameters, history=None, progress=T
     """
     h = hyperparameters
     history = [] if history is None else history
-    (x_train, labels_train), validation = (
-        _checked(model, *part, name) for part, name in ((training, "training"), (validation, "validation"))
-    )
+    x_train, labels_train = _checked(model, *training, "training")
+    x_validation, labels_validation = _checked(model, *validation, "validation")
+    validation = _as_inputs(x_validation), labels_validation
+    x_scaled = np.empty((min(h.batch_size, len(x_train)), x_train.shape[1]), np.float32)
     check_batches(h, len(x_train))
     objective = partial(OBJECTIVES[h.objective], label_smoothing=h.label_smoothing)
     optimizer = OPTIMIZERS[h.optimizer](
@@ -174,6 +186,7 @@ def train(model, training, validation, hyperparameters, history=None, progress=T
             for step, (x, labels) in enumerate(batches(x_train, labels_train, h.batch_size, rng)):
                 if h.flip or h.shift:
                     x = augment(x, rng, h.flip, h.shift)
+                x = _as_inputs(x, out=x_scaled[: len(x)])
                 logits = model.forward(x, training=True)
                 loss, dlogits = objective(logits, labels)
                 check_loss(loss, f"epoch {epoch}, step {step + 1} of {steps_per_epoch}")
@@ -223,7 +236,8 @@ def evaluate(model, x, labels):
     Parameters
     ----------
     model : MLP
-    x : ndarray of float, shape (N, D)
+    x : ndarray of float, shape (N, D), or of uint8, shape (N, 28, 28)
+        Inputs, or images.
     labels : ndarray of int, shape (N,)
 
     Returns
@@ -238,7 +252,7 @@ def evaluate(model, x, labels):
         If inputs or labels are not as they should be.
     """
     x, labels = _checked(model, x, labels, "evaluation")
-    return measure(model.predict_logits(x), labels)
+    return measure(model.predict_logits(_as_inputs(x)), labels)
 
 
 def measure(logits, labels):
@@ -263,8 +277,19 @@ def measure(logits, labels):
 
 
 def _checked(model, x, labels, part):
-    x = check_inputs(x, model.sizes[0], name=f"{part} inputs")
+    """Return inputs and labels as arrays; images are flattened, but still pixels."""
+    x = np.asarray(x)
+    if x.dtype == np.uint8 and x.ndim == 3:
+        x = flatten(x)
+        check_inputs(_as_inputs(x[:1]), model.sizes[0], name=f"{part} images")
+    else:
+        x = check_inputs(x, model.sizes[0], name=f"{part} inputs")
     return x, check_labels(labels, len(x), model.sizes[-1], name=f"{part} labels")
+
+
+def _as_inputs(x, out=None):
+    """Scale pixels, into `out` if given; leave floats as they are."""
+    return scale(x, out) if x.dtype == np.uint8 else x
 
 
 def _loss_and_accuracy(model, x, labels, objective):
@@ -366,7 +391,7 @@ def _train_command(args):
     folder = args.models_dir / h.name
     command_line.check_folder_is_free(folder, args.overwrite)
     split = command_line.read_split(args)
-    training, validation, test = ((preprocess(part.images), part.labels) for part in load_splits(**split))
+    training, validation, test = load_splits(**split)
     print(model)
     history = []
     status = 0
@@ -387,7 +412,7 @@ def _train_command(args):
 def _evaluate_command(args):
     model, saved = load(args.folder)
     test = load_splits(**saved.description["split"]).test
-    accuracy = evaluate(model, preprocess(test.images), test.labels)["accuracy"]
+    accuracy = evaluate(model, *test)["accuracy"]
     return command_line.report_accuracy("mlp.py", accuracy, saved, len(test.labels))
 
 

@@ -53,17 +53,19 @@ def cross_entropy(logits, labels, label_smoothing=0.0):
         If the labels are not N integers from 0 to K - 1.
     """
     labels = check_labels(labels, *logits.shape)
-    n = len(labels)
+    n, k = logits.shape
     z = logits - logits.max(axis=1, keepdims=True)  # (N, K)
     p = np.exp(z)
     sums = p.sum(axis=1, keepdims=True)  # (N, 1)
-    log_sums = np.log(sums[:, 0])  # (N,)
-    loss = np.mean(log_sums - z[np.arange(n), labels])
+    log_sums = np.log(sums).sum()
+    loss = (log_sums - z[np.arange(n), labels].sum()) / n
     if label_smoothing:
-        uniform_loss = np.mean(log_sums - z.mean(axis=1))
+        uniform_loss = (log_sums - z.sum() / k) / n
         loss += label_smoothing * (uniform_loss - loss)
     p /= sums
-    return float(loss), _subtract_targets(p, labels, label_smoothing) / n
+    dlogits = _subtract_targets(p, labels, label_smoothing)
+    dlogits /= n
+    return float(loss), dlogits
 
 
 def mean_squared_error(logits, labels, label_smoothing=0.0):

@@ -471,3 +471,20 @@ def test_q2_saved_model_best_on_validation_reaches_its_bar(run):
     status, printed = run("evaluate", folder)
     assert status == 0, printed.err
     assert float(printed.out.split()[-1]) >= 0.905
+
+
+@pytest.mark.parametrize("augmentation", [{}, {"flip": True, "shift": 1}])
+def test_q2b_images_train_to_the_same_weights_as_their_preprocessed_inputs(small_splits, small_data, augmentation):
+    h = mlp.Hyperparameters(hidden_sizes=(16,), epochs=2, batch_size=96, **augmentation)
+    models = []
+    for training, validation in (small_splits[:2], small_data):
+        model = mlp.build(h)
+        history = mlp.train(model, training, validation, h, progress=False)
+        models.append((model.parameters, history[-1]["validation_loss"], mlp.evaluate(model, *validation)))
+    np.testing.assert_array_equal(models[0][0], models[1][0])
+    assert models[0][1:] == models[1][1:]
+
+
+def test_q2b_images_of_another_width_than_the_models_are_refused(small_splits):
+    with pytest.raises(ValueError, match=r"training images: expected shape \(N, 100\)"):
+        mlp.train(mlp.build(mlp.Hyperparameters(), 100), *small_splits[:2], mlp.Hyperparameters())

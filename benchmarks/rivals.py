@@ -1,0 +1,145 @@
+"""The contestants of the race: one and the same MLP in NumPy by hand and in five libraries, each at its best.
+
+Each function here makes a network with the layer sizes asked for, ReLU between the layers, and returns a function that
+trains it for one epoch, in float32 with softmax cross-entropy and SGD with momentum 0.9, on batches in a new random
+order, and returns a loss. An ImportError says what is missing.
+"""
+
+import os
+import shutil
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import mlp
+from model_utils.mlp import MLP
+
+LEARNING_RATE, MOMENTUM = 0.02, 0.9
+
+
+def numpy_by_hand(sizes, batch_size, pixels, x, labels):
+    """`mlp.train`, as everybody calls it: checks, history and validation, of ten images, included."""
+    model = MLP(sizes[0], sizes[1:-1], sizes[-1])
+    h = mlp.Hyperparameters(
+        hidden_sizes=sizes[1:-1], learning_rate=LEARNING_RATE, batch_size=batch_size, epochs=1, optimizer="momentum"
+    )
+    few = x[:10], labels[:10]
+    return lambda: mlp.train(model, (pixels, labels), few, h, progress=False)[-1]["train_loss"]
+
+
+def pytorch(sizes, batch_size, pixels, x, labels, compiled=False):
+    """The data in one tensor, batches taken from it by index, the fused optimizer."""
+    if compiled and shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise ImportError("torch.compile needs a C++ compiler")
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(*sizes[:2])]
+    for n_inputs, n_outputs in pairwise(sizes[1:]):
+        layers += [torch.nn.ReLU(), torch.nn.Linear(n_inputs, n_outputs)]
+    network = torch.nn.Sequential(*layers)
+    optimizer = torch.optim.SGD(network.parameters(), LEARNING_RATE, MOMENTUM, fused=True)
+    x, labels = torch.from_numpy(x), torch.from_numpy(labels)
+
+    def loss_of(x, labels):
+        return F.cross_entropy(network(x), labels)
+
+    if compiled:
+        loss_of = torch.compile(loss_of)
+
+    def epoch():
+        for chosen in torch.randperm(len(x)).split(batch_size):
+            loss = loss_of(x.index_select(0, chosen), labels.index_select(0, chosen))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return loss.item()
+
+    return epoch
+
+
+def jax_jit(sizes, batch_size, pixels, x, labels):
+    """The whole epoch, from the random order to the last update, in one compiled function."""
+    import jax
+    import jax.numpy as jnp
+
+    keys = jax.random.split(jax.random.key(0), len(sizes) - 1)
+    parameters = [
+        (jax.random.normal(key, shape) * jnp.sqrt(2 / shape[0]), jnp.zeros(shape[1]))
+        for key, shape in zip(keys, pairwise(sizes), strict=True)
+    ]
+    velocity = jax.tree.map(jnp.zeros_like, parameters)
+    x, labels = jnp.asarray(x), jnp.asarray(labels)
+
+    def loss_of(parameters, x, labels):
+        *hidden, (W, b) = parameters
+        for W_l, b_l in hidden:
+            x = jax.nn.relu(x @ W_l + b_l)
+        log_p = jax.nn.log_softmax(x @ W + b)
+        return -jnp.take_along_axis(log_p, labels[:, None], axis=1).mean()
+
+    def step(x, labels, state, chosen):
+        parameters, velocity = state
+        loss, gradients = jax.value_and_grad(loss_of)(parameters, x[chosen], labels[chosen])
+        velocity = jax.tree.map(lambda v, g: MOMENTUM * v + g, velocity, gradients)
+        parameters = jax.tree.map(lambda p, v: p - LEARNING_RATE * v, parameters, velocity)
+        return (parameters, velocity), loss
+
+    @partial(jax.jit, donate_argnums=0)
+    def compiled_epoch(state, key, x, labels):
+        order = jax.random.permutation(key, len(x))
+        n_whole = len(x) // batch_size * batch_size
+        step_here = partial(step, x, labels)
+        state, losses = jax.lax.scan(step_here, state, order[:n_whole].reshape(-1, batch_size))
+        if n_whole < len(x):
+            state, _ = step_here(state, order[n_whole:])
+        return state, losses[-1]
+
+    state, key = (parameters, velocity), jax.random.key(1)
+
+    def epoch():
+        nonlocal state, key
+        key, epoch_key = jax.random.split(key)
+        state, loss = compiled_epoch(state, epoch_key, x, labels)
+        return float(loss)
+
+    return epoch
+
+
+def keras_fit(sizes, batch_size, pixels, x, labels):
+    """`fit` on JAX, the fastest of its backends here, many batches in each compiled call."""
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    import keras
+
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential(
+        [keras.Input(sizes[:1])]
+        + [keras.layers.Dense(size, activation="relu", kernel_initializer="he_normal") for size in sizes[1:-1]]
+        + [keras.layers.Dense(sizes[-1])]
+    )
+    network.compile(
+        keras.optimizers.SGD(LEARNING_RATE, MOMENTUM),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=True,
+        steps_per_execution=32,
+    )
+    return lambda: network.fit(x, labels, batch_size, epochs=1, verbose=0).history["loss"][-1]
+
+
+def scikit_learn(sizes, batch_size, pixels, x, labels):
+    """`MLPClassifier.partial_fit`, which goes once through the data."""
+    from sklearn.neural_network import MLPClassifier
+
+    classifier = MLPClassifier(
+        sizes[1:-1],
+        solver="sgd",
+        alpha=0,
+        batch_size=batch_size,
+        learning_rate_init=LEARNING_RATE,
+        momentum=MOMENTUM,
+        nesterovs_momentum=False,
+        random_state=0,
+    )
+    classes = np.arange(sizes[-1])
+    return lambda: classifier.partial_fit(x, labels, classes=classes).loss_
