@@ -10,6 +10,10 @@ The command line, each with --help:
 Images come as in `data_preparation.Split`: uint8 of shape (N, 28, 28), N images. F is the number of features.
 """
 
+import model_utils.blas  # noqa: F401  before NumPy is loaded
+
+# isort: split
+
 import argparse
 import hashlib
 import math

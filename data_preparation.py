@@ -4,6 +4,10 @@ Two roads lead to the same images, labels and split: `load_splits` with NumPy al
 torchvision. Every image that enters a NumPy model goes through `preprocess`.
 """
 
+import model_utils.blas  # noqa: F401  before NumPy is loaded
+
+# isort: split
+
 import gzip
 import hashlib
 import os

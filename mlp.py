@@ -8,6 +8,10 @@ The command line, each with --help:
     python mlp.py predict models/mlp/NAME picture.png
 """
 
+import model_utils.blas  # noqa: F401  before NumPy is loaded
+
+# isort: split
+
 import argparse
 import math
 import platform
