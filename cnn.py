@@ -6,6 +6,7 @@ The command line, each with --help:
     python cnn.py evaluate models/cnn/NAME
     python cnn.py inspect models/cnn/NAME
     python cnn.py predict models/cnn/NAME picture.png
+    python cnn.py export models/cnn/NAME pair.onnx
 
 Images come as in `data_preparation.Split`: uint8 of shape (N, 28, 28), N images. F is the number of features.
 """
@@ -22,6 +23,7 @@ import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -39,14 +41,12 @@ from model_utils.command_line import option
 from model_utils.layer_table import layer_table
 from model_utils.layers import INITS
 from model_utils.losses import cross_entropy, softmax
+from model_utils.onnx_export import export_onnx
 from model_utils.optimizers import cosine
 from model_utils.saved_models import SavedModel, SavedModelError, is_saved, load_model, save_model
 from model_utils.tables import markdown_table
 
 DEVICES = ("cpu", "cuda", "mps")
-
-# The steps, in pixels down and right, by which an image is moved for its features.
-VIEWS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 
 
 @dataclass(frozen=True)
@@ -407,10 +407,7 @@ def predict_logits(backbone, images):
 
 
 def extract_features(backbone, images, progress=False):
-    """Compute the features of images, in evaluation mode.
-
-    A garment moved by a pixel, or mirrored, is the same garment: its features are the mean over `VIEWS` and their
-    mirror images.
+    """Compute the features of images, in evaluation mode: see `Backbone.mean_features`.
 
     Parameters
     ----------
@@ -423,14 +420,7 @@ def extract_features(backbone, images, progress=False):
     -------
     ndarray of float32, shape (N, F)
     """
-
-    def mean_features(x):
-        padded = F.pad(x, (1, 1, 1, 1))
-        moved = [padded[:, :, 1 + row : 29 + row, 1 + column : 29 + column] for row, column in VIEWS]
-        views = moved + [x.flip(3) for x in moved]
-        return sum(map(backbone.features, views)) / len(views)
-
-    return _in_batches(backbone, mean_features, images, progress)
+    return _in_batches(backbone, backbone.mean_features, images, progress)
 
 
 @torch.inference_mode()
@@ -655,7 +645,7 @@ ONLY_FOR_IMAGES = ("flip", "shift")
 
 def main(arguments=None):
     """Run the command line; return its exit status."""
-    errors = (ValueError, DataError, SavedModelError, mlp.TrainingDiverged, OSError)
+    errors = (ValueError, DataError, SavedModelError, mlp.TrainingDiverged, OSError, ImportError)
     return command_line.run(_parser(), arguments, errors)
 
 
@@ -680,6 +670,11 @@ def _parser():
     readers = command_line.add_readers(commands, _evaluate_command, _inspect_command, _predict_command)
     for reader in (command, *readers):
         reader.add_argument("--device", choices=DEVICES, help="where the backbone runs; the fastest one if not given")
+    text = "write a saved pair as one ONNX file, which runs without Python"
+    export = commands.add_parser("export", help=text, description=text[0].upper() + text[1:] + ".")
+    export.add_argument("folder", type=Path, help="a saved pair, such as models/cnn/NAME")
+    export.add_argument("onnx_file", type=Path, help="the file to write, such as pair.onnx")
+    export.set_defaults(command=_export_command)
     return parser
 
 
@@ -765,6 +760,13 @@ def _predict_command(args):
     for path in args.pictures:
         image = read_picture(path, args.invert)
         command_line.print_probabilities(path, hybrid.predict_proba(image[np.newaxis])[0], CLASS_NAMES)
+    return 0
+
+
+def _export_command(args):
+    hybrid, _ = load(args.folder, "cpu")
+    export_onnx(args.onnx_file, *hybrid)
+    print(f"images, uint8 of shape (N, 28, 28), to logits: {args.onnx_file}")
     return 0
 
 

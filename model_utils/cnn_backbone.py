@@ -7,12 +7,16 @@ import math
 from collections import OrderedDict
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from model_utils.checks import check_choice, check_count, check_counts, check_number
 from model_utils.layers import INITS, initial_std
 
 IMAGE_SIZE = 28
+
+# The steps, in pixels down and right, by which an image is moved for its mean features.
+VIEWS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 
 
 class Backbone(nn.Module):
@@ -42,6 +46,16 @@ class Backbone(nn.Module):
     def features(self, images):
         """Turn images, float tensor of shape (N, 1, 28, 28) in [0, 1], into features, shape (N, F)."""
         raise NotImplementedError
+
+    def mean_features(self, images):
+        """Turn images, shape (N, 1, 28, 28), into the mean of the features of ten views of each, shape (N, F).
+
+        A garment moved by a pixel, or mirrored, is the same garment: the views are `VIEWS` and their mirror images.
+        """
+        padded = F.pad(images, (1, 1, 1, 1))
+        moved = [padded[:, :, 1 + row : 29 + row, 1 + column : 29 + column] for row, column in VIEWS]
+        views = moved + [x.flip(3) for x in moved]
+        return sum(map(self.features, views)) / len(views)
 
     def forward(self, images):
         """Return the head's logits, shape (N, K), of images, shape (N, 1, 28, 28)."""

@@ -1,0 +1,80 @@
+"""A backbone and its MLP as one ONNX file, which runs without Python, NumPy or PyTorch."""
+
+import os
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from model_utils.layers import LEAKY_SLOPE, BatchNorm
+
+ACTIVATIONS = {
+    "relu": F.relu,
+    "leaky_relu": lambda z: F.leaky_relu(z, LEAKY_SLOPE),
+    "elu": F.elu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
+
+
+class _Pair(nn.Module):
+    """From pixels, uint8 of shape (N, 28, 28), to the MLP's logits, in PyTorch: what the exporter can read."""
+
+    def __init__(self, backbone, standardizer, classifier):
+        super().__init__()
+        self.backbone = backbone
+        self.mean, self.std = map(torch.from_numpy, standardizer)
+        self.activation = ACTIVATIONS[classifier.activation]
+        self.layers = nn.ModuleList(map(nn.Linear, classifier.sizes, classifier.sizes[1:]))
+        for l, layer in enumerate(self.layers):
+            W, b = classifier.W[l], classifier.b[l]
+            if l < len(classifier.norms):  # z = gamma (a W - mean) / std + b is a layer with other weights
+                norm = classifier.norms[l]
+                factor = norm.gamma / (norm.running_var + BatchNorm.epsilon) ** 0.5
+                W, b = W * factor, b - norm.running_mean * factor
+            layer.weight.data, layer.bias.data = torch.from_numpy(W.T.copy()), torch.from_numpy(b.copy())
+
+    def forward(self, images):
+        features = self.backbone.mean_features(images.unsqueeze(1).float() / 255)
+        a = (features - self.mean) / self.std
+        for layer in self.layers[:-1]:
+            a = self.activation(layer(a))
+        return self.layers[-1](a)
+
+
+def export_onnx(path, backbone, standardizer, classifier):
+    """Write a pair as an ONNX file: images, uint8 of shape (N, 28, 28), in; logits, float32 of shape (N, K), out.
+
+    Parameters
+    ----------
+    path : path
+        A stop in the middle leaves an old file as it was.
+    backbone : Backbone
+        On the processor.
+    standardizer : tuple of ndarrays
+        The features' mean and standard deviation, shape (F,) each.
+    classifier : model_utils.mlp.MLP
+
+    Raises
+    ------
+    ImportError
+        If the packages onnx and onnxscript are missing.
+    """
+    try:
+        import onnxscript  # noqa: F401  which PyTorch's exporter would miss later, and say less
+    except ImportError as error:
+        raise ImportError("an ONNX file takes two more packages: pip install onnx onnxscript") from error
+    pair = _Pair(backbone, standardizer, classifier).eval()
+    program = torch.onnx.export(
+        pair,
+        (torch.zeros(2, 28, 28, dtype=torch.uint8),),
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        dynamo=True,
+        verbose=False,
+    )
+    unfinished = Path(path).with_name(Path(path).name + ".tmp")
+    program.save(unfinished, external_data=False)
+    os.replace(unfinished, path)
