@@ -37,10 +37,12 @@ notebooks: $(READY)
 lab: $(READY)
 	$(BIN)/jupyter lab $(firstword $(NOTEBOOKS))
 
+# What cannot be installed is left out of the race, by name.
 bench: $(READY)
-	$(BIN)/python -m benchmarks.mlp_epoch
-	$(BIN)/python -m benchmarks.cnn_epoch
-	$(BIN)/python -m model_utils.results models --into README.md
+	@grep -v '^#' benchmarks/requirements.txt | while read package; do \
+		$(BIN)/python -m pip install --disable-pip-version-check -q $$package || echo "not to be had: $$package"; done
+	$(foreach benchmark,mlp_race mlp_growth prediction cnn_epoch cnn_accuracy,$(BIN)/python -m benchmarks.$(benchmark) &&) \
+	$(BIN)/python -m benchmarks.report README.md
 
 clean:
 	rm -rf .venv runs

@@ -3,6 +3,9 @@
 Each function here makes a network with the layer sizes asked for, ReLU between the layers, and returns a function that
 trains it for one epoch, in float32 with softmax cross-entropy and SGD with momentum 0.9, on batches in a new random
 order, and returns a loss. An ImportError says what is missing.
+
+`training` is a Split of images; `x` are the same images as float32 of shape (N, 784), scaled, as the libraries take
+them.
 """
 
 import os
@@ -15,22 +18,45 @@ import torch
 import torch.nn.functional as F
 
 import mlp
+from data_preparation import Split
 from model_utils.mlp import MLP
 
 LEARNING_RATE, MOMENTUM = 0.02, 0.9
 
 
-def numpy_by_hand(sizes, batch_size, pixels, x, labels):
-    """`mlp.train`, as everybody calls it: checks, history and validation, of ten images, included."""
+def numpy_by_hand(sizes, batch_size, training, x):
+    """`mlp.train` as everybody calls it, with its checks, its history and its validation, of ten images."""
     model = MLP(sizes[0], sizes[1:-1], sizes[-1])
     h = mlp.Hyperparameters(
         hidden_sizes=sizes[1:-1], learning_rate=LEARNING_RATE, batch_size=batch_size, epochs=1, optimizer="momentum"
     )
-    few = x[:10], labels[:10]
-    return lambda: mlp.train(model, (pixels, labels), few, h, progress=False)[-1]["train_loss"]
+    few = Split(training.images[:10], training.labels[:10])
+    return lambda: mlp.train(model, training, few, h, progress=False)[-1]["train_loss"]
 
 
-def pytorch(sizes, batch_size, pixels, x, labels, compiled=False):
+def products_alone(sizes, batch_size, training, x):
+    """No contestant but the floor: the matrix products of an epoch, in NumPy at the same shapes, and nothing else."""
+    rng = np.random.default_rng(0)
+    a, da = ([rng.random((batch_size, size), np.float32) for size in sizes] for _ in range(2))
+    W, dW = ([rng.random(shape, np.float32) for shape in pairwise(sizes)] for _ in range(2))
+    z = [np.empty_like(array) for array in a]
+
+    def products(n):
+        for l in range(len(W)):
+            np.matmul(a[l][:n], W[l], out=z[l + 1][:n])
+        for l in reversed(range(len(W))):
+            np.matmul(a[l][:n].T, da[l + 1][:n], out=dW[l])
+            if l:
+                np.matmul(da[l + 1][:n], W[l].T, out=z[l][:n])
+
+    def epoch():
+        for start in range(0, len(x), batch_size):
+            products(min(batch_size, len(x) - start))
+
+    return epoch
+
+
+def pytorch(sizes, batch_size, training, x, compiled=False):
     """The data in one tensor, batches taken from it by index, the fused optimizer."""
     if compiled and shutil.which(os.environ.get("CXX", "g++")) is None:
         raise ImportError("torch.compile needs a C++ compiler")
@@ -40,7 +66,7 @@ def pytorch(sizes, batch_size, pixels, x, labels, compiled=False):
         layers += [torch.nn.ReLU(), torch.nn.Linear(n_inputs, n_outputs)]
     network = torch.nn.Sequential(*layers)
     optimizer = torch.optim.SGD(network.parameters(), LEARNING_RATE, MOMENTUM, fused=True)
-    x, labels = torch.from_numpy(x), torch.from_numpy(labels)
+    x, labels = torch.from_numpy(x), torch.from_numpy(training.labels)
 
     def loss_of(x, labels):
         return F.cross_entropy(network(x), labels)
@@ -59,7 +85,7 @@ def pytorch(sizes, batch_size, pixels, x, labels, compiled=False):
     return epoch
 
 
-def jax_jit(sizes, batch_size, pixels, x, labels):
+def jax_jit(sizes, batch_size, training, x):
     """The whole epoch, from the random order to the last update, in one compiled function."""
     import jax
     import jax.numpy as jnp
@@ -70,7 +96,7 @@ def jax_jit(sizes, batch_size, pixels, x, labels):
         for key, shape in zip(keys, pairwise(sizes), strict=True)
     ]
     velocity = jax.tree.map(jnp.zeros_like, parameters)
-    x, labels = jnp.asarray(x), jnp.asarray(labels)
+    x, labels = jnp.asarray(x), jnp.asarray(training.labels)
 
     def loss_of(parameters, x, labels):
         *hidden, (W, b) = parameters
@@ -107,7 +133,7 @@ def jax_jit(sizes, batch_size, pixels, x, labels):
     return epoch
 
 
-def keras_fit(sizes, batch_size, pixels, x, labels):
+def keras_fit(sizes, batch_size, training, x):
     """`fit` on JAX, the fastest of its backends here, many batches in each compiled call."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     import keras
@@ -124,10 +150,10 @@ def keras_fit(sizes, batch_size, pixels, x, labels):
         jit_compile=True,
         steps_per_execution=32,
     )
-    return lambda: network.fit(x, labels, batch_size, epochs=1, verbose=0).history["loss"][-1]
+    return lambda: network.fit(x, training.labels, batch_size, epochs=1, verbose=0).history["loss"][-1]
 
 
-def scikit_learn(sizes, batch_size, pixels, x, labels):
+def scikit_learn(sizes, batch_size, training, x):
     """`MLPClassifier.partial_fit`, which goes once through the data."""
     from sklearn.neural_network import MLPClassifier
 
@@ -142,4 +168,4 @@ def scikit_learn(sizes, batch_size, pixels, x, labels):
         random_state=0,
     )
     classes = np.arange(sizes[-1])
-    return lambda: classifier.partial_fit(x, labels, classes=classes).loss_
+    return lambda: classifier.partial_fit(x, training.labels, classes=classes).loss_

@@ -2,46 +2,77 @@
 
 import platform
 import re
+import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from benchmarks.report import read, seconds_by
+from model_utils.tables import markdown_table, write_csv
 
-def alternate(contestants, n_rounds):
+
+def alternate(contestants, n_rounds, **columns):
     """Run every contestant once a round; the first round only warms up.
 
     Parameters
     ----------
     contestants : dict of (str, str) to function
-        By name and version, a function that trains for one epoch and returns a loss, to see that it learns.
+        By name and version, a function that does the work.
     n_rounds : int
+    **columns
+        What else each row shall say.
 
     Returns
     -------
     list of dict
-        A row a contestant and round, with the seconds that it took.
+        A row a contestant and round, with the seconds that it took, and where, and by which commit's code.
     """
     rows = []
-    for round_number in tqdm(range(n_rounds + 1), desc="rounds"):
-        for (library, version), epoch in contestants.items():
+    where = measured_where()
+    title = " ".join(map(str, columns.values())) or "rounds"
+    for round_number in tqdm(range(n_rounds + 1), desc=title, file=sys.stdout):
+        for (contestant, version), work in contestants.items():
             started = time.perf_counter()
-            loss = epoch()
+            work()
             seconds = time.perf_counter() - started
             if round_number:
-                rows.append(
-                    {
-                        "library": library,
-                        "version": version,
-                        "round": round_number,
-                        "seconds": round(seconds, 4),
-                        "loss": round(loss, 4),
-                        "processor": processor_name(),
-                        "threads": torch.get_num_threads(),
-                    }
-                )
+                who = {"contestant": contestant, "version": version}
+                rows.append(columns | who | {"round": round_number, "seconds": round(seconds, 5)} | where)
     return rows
+
+
+def store(path, rows, *columns):
+    """Write rows, and print how each median compares with the one stored before: nothing gets slower unseen.
+
+    Parameters
+    ----------
+    path : path
+    rows : list of dict
+        From `alternate`.
+    *columns : str
+        Those that tell the rows of a contestant apart.
+    """
+    if path.exists():
+        before, now = (
+            {key: statistics.median(seconds) for key, seconds in seconds_by(some, "contestant", *columns).items()}
+            for some in (read(path), rows)
+        )
+        table = [
+            (*key, f"{now[key]:.4f}", f"{before[key]:.4f}", f"{now[key] / before[key]:.2f}")
+            for key in now
+            if key in before
+        ]
+        print(markdown_table(["contestant", *columns, "seconds", "stored", "ratio"], table))
+    write_csv(path, rows)
+
+
+def measured_where():
+    """Return what every stored measurement says of the machine and the code: processor, threads, commit."""
+    return {"processor": processor_name(), "threads": torch.get_num_threads(), "commit": commit()}
 
 
 def processor_name():
@@ -49,3 +80,13 @@ def processor_name():
     cpuinfo = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
     return names[0] if names else platform.processor()
+
+
+def commit():
+    """Return the short hash of the checked-out commit, with a plus if tracked files differ from it; "" without git."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()

@@ -1,21 +1,35 @@
 """A backbone and its MLP as one ONNX file, which runs without Python, NumPy or PyTorch."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from model_utils.layers import LEAKY_SLOPE, BatchNorm
 
 ACTIVATIONS = {
-    "relu": F.relu,
-    "leaky_relu": lambda z: F.leaky_relu(z, LEAKY_SLOPE),
-    "elu": F.elu,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": partial(nn.LeakyReLU, LEAKY_SLOPE),
+    "elu": nn.ELU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
 }
+
+
+def as_pytorch(model):
+    """Make the PyTorch module that maps inputs, float32 of shape (N, D), to the logits of a trained NumPy MLP."""
+    layers = []
+    for l, (W, b) in enumerate(zip(model.W, model.b, strict=True)):
+        if l < len(model.norms):  # z = gamma (a W - mean) / std + b is a layer with other weights
+            norm = model.norms[l]
+            factor = norm.gamma / (norm.running_var + BatchNorm.epsilon) ** 0.5
+            W, b = W * factor, b - norm.running_mean * factor
+        layer = nn.Linear(*W.shape)
+        layer.weight.data, layer.bias.data = torch.from_numpy(W.T.copy()), torch.from_numpy(b.copy())
+        layers += [layer, ACTIVATIONS[model.activation]()]
+    return nn.Sequential(*layers[:-1]).eval()
 
 
 class _Pair(nn.Module):
@@ -25,22 +39,11 @@ class _Pair(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.mean, self.std = map(torch.from_numpy, standardizer)
-        self.activation = ACTIVATIONS[classifier.activation]
-        self.layers = nn.ModuleList(map(nn.Linear, classifier.sizes, classifier.sizes[1:]))
-        for l, layer in enumerate(self.layers):
-            W, b = classifier.W[l], classifier.b[l]
-            if l < len(classifier.norms):  # z = gamma (a W - mean) / std + b is a layer with other weights
-                norm = classifier.norms[l]
-                factor = norm.gamma / (norm.running_var + BatchNorm.epsilon) ** 0.5
-                W, b = W * factor, b - norm.running_mean * factor
-            layer.weight.data, layer.bias.data = torch.from_numpy(W.T.copy()), torch.from_numpy(b.copy())
+        self.classifier = as_pytorch(classifier)
 
     def forward(self, images):
         features = self.backbone.mean_features(images.unsqueeze(1).float() / 255)
-        a = (features - self.mean) / self.std
-        for layer in self.layers[:-1]:
-            a = self.activation(layer(a))
-        return self.layers[-1](a)
+        return self.classifier((features - self.mean) / self.std)
 
 
 def export_onnx(path, backbone, standardizer, classifier):

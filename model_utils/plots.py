@@ -359,3 +359,24 @@ def feature_space(panels, labels, class_names):
         ax.set(title=title, xticks=[], yticks=[])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, markerscale=3)
     return figure
+
+
+def growth(panels, ylabel):
+    """Draw how something grows with several causes, both axes logarithmic.
+
+    Parameters
+    ----------
+    panels : dict of str to list of (int, float)
+        For each cause, its values and what they lead to.
+    ylabel : str
+    """
+    figure, [axes] = _new_figure(3, 1, len(panels), sharey=True)
+    for ax, (cause, points) in zip(axes, panels.items(), strict=True):
+        values, results = zip(*points, strict=True)
+        ax.loglog(values, results, "o-")
+        ax.set_xticks(values, values, fontsize=7)
+        ax.minorticks_off()
+        ax.set(xlabel=cause)
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel(ylabel)
+    return figure

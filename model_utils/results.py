@@ -15,8 +15,6 @@ from model_utils.saved_models import load_model
 from model_utils.tables import markdown_table, read_csv
 
 RESULTS = Path(__file__).parents[1] / "results"
-EPOCH_TIMES = RESULTS / "mlp_epoch.csv"  # both from make bench
-CNN_EPOCH_TIMES = RESULTS / "cnn_epoch.csv"
 SEEDS = RESULTS / "cnn_seeds.csv"  # from cnn_implementation.ipynb
 
 
@@ -49,29 +47,6 @@ def models_table(models_dir):
     return markdown_table(["model", "test accuracy", "validation accuracy", "parameters", "training time"], rows)
 
 
-def speed_sentence(path=EPOCH_TIMES):
-    """Say how long an epoch takes in NumPy and in PyTorch, from the rounds that `benchmarks.mlp_epoch` stored."""
-    (fast, slow), versions, ratios, machine = _race(path, "NumPy", "PyTorch")
-    return (
-        f"An epoch of 784-128-10 on 60,000 images at batch 128 takes {fast:.2f} s in NumPy {versions[0]} and "
-        f"{slow:.2f} s in PyTorch {versions[1]} (CPU, eager, its fused optimizer), medians of {len(ratios)} "
-        f"alternating rounds on {machine}. Round by round, the NumPy MLP is "
-        f"{statistics.median(ratios):.2f} times as fast in the median ({min(ratios):.2f} to {max(ratios):.2f})."
-    )
-
-
-def cnn_speed_sentence(path=CNN_EPOCH_TIMES):
-    """Say how long an epoch takes in `cnn.py` and in the usual loop, from what `benchmarks.cnn_epoch` stored."""
-    (fast, slow), versions, ratios, machine = _race(path, "cnn.py", "usual loop")
-    return (
-        f"An epoch of the 16-32-64-128-256 backbone on 48,000 images takes {fast:.1f} s in `cnn.py` (batches of 128) "
-        f"and {slow:.1f} s in the usual loop (a Dataset that converts each sample, a DataLoader with batches of 64, "
-        f"Adam, float32), both in PyTorch {versions[0]}, medians of {len(ratios)} alternating rounds on {machine}. "
-        f"Round by round, `cnn.py` is {statistics.median(ratios):.2f} times as fast in the median "
-        f"({min(ratios):.2f} to {max(ratios):.2f})."
-    )
-
-
 def seeds_sentence(path=SEEDS):
     """Say what the CNN features with the MLP by hand reach over several seeds, from what the notebook stored."""
     rows = read_csv(path)
@@ -82,16 +57,6 @@ def seeds_sentence(path=SEEDS):
         f"{means['test']:.4f} ± {stds['test']:.4f} (mean and standard deviation); the backbone's own head "
         f"{means['head_test']:.4f} ± {stds['head_test']:.4f}."
     )
-
-
-def _race(path, first, second):
-    """Return two contestants' median seconds and versions, the ratio of each round, and the machine."""
-    rows = read_csv(path, text_columns=("library", "version", "processor"))
-    parts = [[row for row in rows if row["library"] == name] for name in (first, second)]
-    medians = [statistics.median(row["seconds"] for row in part) for part in parts]
-    ratios = [b["seconds"] / a["seconds"] for a, b in zip(*parts, strict=True)]
-    machine = f"{rows[0]['processor']} with {rows[0]['threads']} threads"
-    return medians, [part[0]["version"] for part in parts], ratios, machine
 
 
 def write_between_marks(path, name, text):
@@ -120,14 +85,13 @@ def main():
         description="Print the table of saved models, or write all results into a document."
     )
     parser.add_argument("models_dir", type=Path, help="such as models")
-    parser.add_argument("--into", type=Path, help="a Markdown file with the marks models, seeds and speed")
+    parser.add_argument("--into", type=Path, help="a Markdown file with the marks models and seeds")
     args = parser.parse_args()
     table = models_table(args.models_dir)
     print(table)
     if args.into:
         write_between_marks(args.into, "models", table)
         write_between_marks(args.into, "seeds", seeds_sentence())
-        write_between_marks(args.into, "speed", f"{speed_sentence()}\n\n{cnn_speed_sentence()}")
 
 
 if __name__ == "__main__":
