@@ -136,8 +136,8 @@ def train(model, training, validation, hyperparameters, history=None, progress=T
         From `build`. However training ends, by early stopping, Ctrl-C or an error, the model keeps the weights of
         the epoch with the highest validation accuracy so far, or its first weights if no epoch was finished.
     training, validation : tuple of ndarrays
-        Inputs, float of shape (N, D), or images, uint8 of shape (N, 28, 28), and labels, int of shape (N,). Training
-        images are pre-processed a batch at a time, which takes a quarter of the memory.
+        Inputs, float of shape (N, D), or images, uint8 of shape (N, 28, 28), and labels, int of shape (N,). Images are
+        scaled a batch at a time, which takes a quarter of the memory.
     hyperparameters : Hyperparameters
     history : list, optional
         Gets a row at the end of each epoch. Pass one to have the rows if training is cut short.
@@ -159,9 +159,9 @@ def train(model, training, validation, hyperparameters, history=None, progress=T
     """
     h = hyperparameters
     history = [] if history is None else history
-    x_train, labels_train = _checked(model, *training, "training")
-    x_validation, labels_validation = _checked(model, *validation, "validation")
-    validation = _as_inputs(x_validation), labels_validation
+    (x_train, labels_train), validation = (
+        _checked(model, *part, name) for part, name in ((training, "training"), (validation, "validation"))
+    )
     x_scaled = np.empty((min(h.batch_size, len(x_train)), x_train.shape[1]), np.float32)
     check_batches(h, len(x_train))
     objective = partial(OBJECTIVES[h.objective], label_smoothing=h.label_smoothing)
@@ -256,7 +256,7 @@ def evaluate(model, x, labels):
         If inputs or labels are not as they should be.
     """
     x, labels = _checked(model, x, labels, "evaluation")
-    return measure(model.predict_logits(_as_inputs(x)), labels)
+    return measure(_predict_logits(model, x), labels)
 
 
 def measure(logits, labels):
@@ -296,8 +296,13 @@ def _as_inputs(x, out=None):
     return scale(x, out) if x.dtype == np.uint8 else x
 
 
+def _predict_logits(model, x, batch_size=1000):
+    parts = (x[start : start + batch_size] for start in range(0, len(x), batch_size))
+    return np.concatenate([model.predict_logits(_as_inputs(part)) for part in parts])
+
+
 def _loss_and_accuracy(model, x, labels, objective):
-    logits = model.predict_logits(x)
+    logits = _predict_logits(model, x)
     return objective(logits, labels)[0], float(np.mean(logits.argmax(axis=1) == labels))
 
 

@@ -30,7 +30,7 @@ PANELS = {
 MEMORY_PROGRAM = """
 import json, re
 from pathlib import Path
-from benchmarks.rivals import numpy_by_hand
+import mlp
 from data_preparation import N_OFFICIAL_TRAIN, Split, load_official
 
 def peak():
@@ -40,7 +40,9 @@ official = load_official()
 loading = peak()
 Path("/proc/self/clear_refs").write_text("5")
 training = Split(official.images[:N_OFFICIAL_TRAIN], official.labels[:N_OFFICIAL_TRAIN])
-numpy_by_hand((784, 256, 128, 10), 128, training, None)()
+validation = Split(official.images[N_OFFICIAL_TRAIN:], official.labels[N_OFFICIAL_TRAIN:])
+h = mlp.Hyperparameters(hidden_sizes=(256, 128), epochs=1)
+mlp.train(mlp.build(h), training, validation, h, progress=False)
 print(json.dumps({"loading": loading, "training": peak(), "data_in_float32": training.images.size * 4}))
 """
 
