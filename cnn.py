@@ -22,7 +22,7 @@ import platform
 import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +40,7 @@ from model_utils.cnn_backbone import CNNBackbone
 from model_utils.command_line import option
 from model_utils.layer_table import layer_table
 from model_utils.layers import INITS
+from model_utils.lenet import LeNet
 from model_utils.losses import cross_entropy, softmax
 from model_utils.onnx_export import export_onnx
 from model_utils.optimizers import cosine
@@ -47,6 +48,12 @@ from model_utils.saved_models import SavedModel, SavedModelError, is_saved, load
 from model_utils.tables import markdown_table
 
 DEVICES = ("cpu", "cuda", "mps")
+
+BACKBONES = ("cnn5", "lenet5", "modern_lenet")
+
+
+# What describes a cnn5; the other backbones are described by their names.
+CNN5_ONLY = ("channels", "kernel_sizes", "pool_sizes", "pool_strides", "n_features", "init", "batch_norm")
 
 
 @dataclass(frozen=True)
@@ -56,17 +63,19 @@ class Hyperparameters:
     Raises
     ------
     ValueError
-        If a value is out of its range. The architecture is checked by `CNNBackbone`.
+        If a value is out of its range, or describes a cnn5 for another backbone, whose architecture is its own. That of
+        a cnn5 is checked by `CNNBackbone`.
     """
 
-    channels: tuple = option((16, 32, 64, 128, 256), "kernels of each convolution layer")
-    kernel_sizes: tuple = option((3, 3, 3, 3, 3), "height and width of the kernels of each layer")
-    pool_sizes: tuple = option((2, 2, 2, 3, 3), "height and width of each layer's max pooling")
-    pool_strides: tuple = option((2, 2, 2, 1, 3), "step of each layer's max pooling; 1 keeps the size of the map")
-    n_features: int = option(256, "units of the fully connected layer, the features")
-    init: str = option("Xavier", "initial weights: random, Xavier, He")
+    backbone: str = option("cnn5", f"what finds the features: {', '.join(BACKBONES)}")
+    channels: tuple = option((16, 32, 64, 128, 256), "cnn5: kernels of each convolution layer")
+    kernel_sizes: tuple = option((3, 3, 3, 3, 3), "cnn5: height and width of the kernels of each layer")
+    pool_sizes: tuple = option((2, 2, 2, 3, 3), "cnn5: height and width of each layer's max pooling")
+    pool_strides: tuple = option((2, 2, 2, 1, 3), "cnn5: step of each layer's max pooling; 1 keeps the size of the map")
+    n_features: int = option(256, "cnn5: units of the fully connected layer, the features")
+    init: str = option("Xavier", "cnn5: initial weights: random, Xavier, He")
     dropout: float = option(0.3, "share of features dropped before the backbone's own head, in training")
-    batch_norm: bool = option(True, "normalise each convolution over the batch")
+    batch_norm: bool = option(True, "cnn5: normalise each convolution over the batch")
     label_smoothing: float = option(0.1, "share of each target spread evenly over all classes")
     learning_rate: float = option(0.005, "of AdamW, the top of a cosine with warm-up")
     weight_decay: float = option(0.05, "pull of the weights, not of biases and batch norm, towards 0")
@@ -81,6 +90,10 @@ class Hyperparameters:
     seed: int = option(0, "for initial weights, dropout, order of batches and augmentation")
 
     def __post_init__(self):
+        check_choice("backbone", self.backbone, BACKBONES)
+        for field in fields(self):
+            if self.backbone != "cnn5" and field.name in CNN5_ONLY and getattr(self, field.name) != field.default:
+                raise ValueError(f"{field.name}: expected for the backbone cnn5 only, not for {self.backbone}")
         check_choice("init", self.init, INITS)
         check_number("label_smoothing", self.label_smoothing, 0, 1)
         check_number("learning_rate", self.learning_rate, 0)
@@ -105,13 +118,23 @@ MLP_HYPERPARAMETERS = mlp.Hyperparameters(
 
 
 def model_name(hyperparameters, mlp_hyperparameters):
-    """Return the folder name of a saved pair: CNN, the channels, and the MLP's own name."""
-    return f"CNN_{'_'.join(map(str, hyperparameters.channels))}_{mlp_hyperparameters.name}"
+    """Return the folder name of a saved pair: that of the backbone, and the MLP's own."""
+    return f"{backbone_name(hyperparameters)}_{mlp_hyperparameters.name}"
+
+
+def backbone_name(hyperparameters):
+    """Return CNN and the channels of a cnn5, or the name of another backbone."""
+    h = hyperparameters
+    return f"CNN_{'_'.join(map(str, h.channels))}" if h.backbone == "cnn5" else h.backbone
 
 
 def build(hyperparameters):
     """Make the untrained backbone that the hyperparameters describe."""
     h = hyperparameters
+    if h.backbone == "lenet5":
+        return LeNet("tanh", "average", False, h.dropout, len(CLASS_NAMES), h.seed)
+    if h.backbone == "modern_lenet":
+        return LeNet("relu", "max", True, h.dropout, len(CLASS_NAMES), h.seed)
     return CNNBackbone(
         h.channels,
         h.kernel_sizes,
@@ -690,7 +713,7 @@ def _train_command(args):
     folder = args.models_dir / model_name(h, mlp_h)
     command_line.check_folder_is_free(folder, args.overwrite)
     # Of the backbone alone: whatever becomes of its MLP, the trained backbone is not lost.
-    checkpoint = args.models_dir / f"CNN_{'_'.join(map(str, h.channels))}.checkpoint.tmp"
+    checkpoint = args.models_dir / f"{backbone_name(h)}.checkpoint.tmp"
     if args.resume and not is_saved(checkpoint):
         raise ValueError(f"{checkpoint}: no such folder, so there is no training to resume")
     if is_saved(checkpoint) and not args.resume:

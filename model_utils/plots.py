@@ -379,4 +379,5 @@ def growth(panels, ylabel):
         ax.set(xlabel=cause)
         ax.grid(alpha=0.3)
     axes[0].set_ylabel(ylabel)
+    axes[0].yaxis.set_major_formatter("{x:g}")
     return figure

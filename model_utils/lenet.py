@@ -1,0 +1,61 @@
+"""LeNet-5 and its modernisation, as backbones: images in, features out."""
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from model_utils.checks import check_choice, check_count
+from model_utils.cnn_backbone import Backbone
+
+ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
+POOLINGS = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}
+
+
+class LeNet(Backbone):
+    """LeNet-5 of Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998, and what came after.
+
+    Images are framed in black to 32 x 32. Then 6 kernels of 5 x 5, pooling by 2, 16 kernels of 5 x 5, pooling by 2, 120
+    kernels of 5 x 5, which leave one pixel, and a fully connected layer of 84 units, the features. The paper's network
+    has tanh, average pooling and no normalisation. Where libraries have departed from it since 1998, so does this one:
+    each kernel of the second layer sees all maps of the first, the pooling learns nothing, and the head is linear.
+
+    Parameters
+    ----------
+    activation : {"tanh", "relu"}
+    pooling : {"average", "max"}
+    batch_norm : bool
+        Normalise each convolution's output over the batch, before the activation.
+    dropout : float in [0, 1)
+        Share of features set to zero before the head, in training.
+    n_classes : int
+        K.
+    seed : int
+        For the initial weights.
+    """
+
+    def __init__(self, activation="tanh", pooling="average", batch_norm=False, dropout=0.0, n_classes=10, seed=0):
+        check_choice("activation", activation, ACTIVATIONS)
+        check_choice("pooling", pooling, POOLINGS)
+        check_count("seed", seed, minimum=0)
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(seed)
+            super().__init__(84, n_classes, dropout)
+            self.layers = nn.Sequential()
+            for l, (n_in, n_out) in enumerate(((1, 6), (6, 16), (16, 120)), start=1):
+                parts = OrderedDict(convolution=nn.Conv2d(n_in, n_out, 5))
+                if batch_norm:
+                    parts["norm"] = nn.BatchNorm2d(n_out)
+                parts["activation"] = ACTIVATIONS[activation]()
+                if l < 3:
+                    parts["pool"] = POOLINGS[pooling](2)
+                self.layers.append(nn.Sequential(parts))
+            self.fully_connected = nn.Linear(120, 84)
+            self.activation = ACTIVATIONS[activation]()
+        self.to(memory_format=torch.channels_last)
+
+    def features(self, images):
+        """Turn images, float tensor of shape (N, 1, 28, 28) in [0, 1], into features, shape (N, 84)."""
+        x = F.pad(images, (2, 2, 2, 2)).contiguous(memory_format=torch.channels_last)
+        return self.activation(self.fully_connected(self.layers(x).flatten(start_dim=1)))
