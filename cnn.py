@@ -51,7 +51,6 @@ DEVICES = ("cpu", "cuda", "mps")
 
 BACKBONES = ("cnn5", "lenet5", "modern_lenet")
 
-
 # What describes a cnn5; the other backbones are described by their names.
 CNN5_ONLY = ("channels", "kernel_sizes", "pool_sizes", "pool_strides", "n_features", "init", "batch_norm")
 

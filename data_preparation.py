@@ -1,7 +1,8 @@
 """Fashion-MNIST from the files on disk to batches: load, check, split, scale, flatten, augment, batch.
 
 Two roads lead to the same images, labels and split: `load_splits` with NumPy alone, and `load_dataloaders` with
-torchvision. Every image that enters a NumPy model goes through `preprocess`.
+torchvision. Every image that enters a NumPy model goes through `preprocess`, or batch by
+batch through the two steps that it is made of, `flatten` and `scale`.
 """
 
 import model_utils.blas  # noqa: F401  before NumPy is loaded
