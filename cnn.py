@@ -22,7 +22,7 @@ import platform
 import shutil
 import sys
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,21 +38,27 @@ from model_utils import command_line
 from model_utils.checks import check_choice, check_count, check_labels, check_number
 from model_utils.cnn_backbone import CNNBackbone
 from model_utils.command_line import option
+from model_utils.imagenet import NETWORKS, ImageNetBackbone, WeightsError
 from model_utils.layer_table import layer_table
 from model_utils.layers import INITS
-from model_utils.lenet import LeNet
+from model_utils.lenet import LENETS, LeNet
 from model_utils.losses import cross_entropy, softmax
 from model_utils.onnx_export import export_onnx
 from model_utils.optimizers import cosine
 from model_utils.saved_models import SavedModel, SavedModelError, is_saved, load_model, save_model
 from model_utils.tables import markdown_table
+from model_utils.vision_transformer import VisionTransformer
+from model_utils.wide_cnn import WideCNN
 
 DEVICES = ("cpu", "cuda", "mps")
 
-BACKBONES = ("cnn5", "lenet5", "modern_lenet")
+BACKBONES = ("cnn5", *LENETS, "wide_cnn", *NETWORKS, "vit")
 
-# What describes a cnn5; the other backbones are described by their names.
-CNN5_ONLY = ("channels", "kernel_sizes", "pool_sizes", "pool_strides", "n_features", "init", "batch_norm")
+# What describes some backbones only; the architecture of the others is their own.
+ONLY_FOR = {
+    ("cnn5",): ("channels", "kernel_sizes", "pool_sizes", "pool_strides", "n_features", "init", "batch_norm"),
+    NETWORKS: ("weights", "frozen", "image_size"),
+}
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,8 @@ class Hyperparameters:
     Raises
     ------
     ValueError
-        If a value is out of its range, or describes a cnn5 for another backbone, whose architecture is its own. That of
-        a cnn5 is checked by `CNNBackbone`.
+        If a value is out of its range, or does not belong to the backbone, see `ONLY_FOR`. The architecture of a cnn5
+        is checked by `CNNBackbone`.
     """
 
     backbone: str = option("cnn5", f"what finds the features: {', '.join(BACKBONES)}")
@@ -75,6 +81,9 @@ class Hyperparameters:
     init: str = option("Xavier", "cnn5: initial weights: random, Xavier, He")
     dropout: float = option(0.3, "share of features dropped before the backbone's own head, in training")
     batch_norm: bool = option(True, "cnn5: normalise each convolution over the batch")
+    weights: str = option("random", f"{', '.join(NETWORKS)}: initial weights, random or ImageNet")
+    frozen: bool = option(False, "ImageNet's networks: keep the initial weights, and train the MLP only")
+    image_size: int = option(32, "ImageNet's networks: height and width that images are enlarged to")
     label_smoothing: float = option(0.1, "share of each target spread evenly over all classes")
     learning_rate: float = option(0.005, "of AdamW, the top of a cosine with warm-up")
     weight_decay: float = option(0.05, "pull of the weights, not of biases and batch norm, towards 0")
@@ -90,9 +99,12 @@ class Hyperparameters:
 
     def __post_init__(self):
         check_choice("backbone", self.backbone, BACKBONES)
-        for field in fields(self):
-            if self.backbone != "cnn5" and field.name in CNN5_ONLY and getattr(self, field.name) != field.default:
-                raise ValueError(f"{field.name}: expected for the backbone cnn5 only, not for {self.backbone}")
+        for owners, names in ONLY_FOR.items():
+            for field in fields(self):
+                is_set = field.name in names and getattr(self, field.name) != field.default
+                if is_set and self.backbone not in owners:
+                    raise ValueError(f"{field.name}: expected for {', '.join(owners)} only, not for {self.backbone}")
+        check_choice("weights", self.weights, ("random", "ImageNet"))
         check_choice("init", self.init, INITS)
         check_number("label_smoothing", self.label_smoothing, 0, 1)
         check_number("learning_rate", self.learning_rate, 0)
@@ -122,30 +134,47 @@ def model_name(hyperparameters, mlp_hyperparameters):
 
 
 def backbone_name(hyperparameters):
-    """Return CNN and the channels of a cnn5, or the name of another backbone."""
+    """Return CNN and the channels of a cnn5; for another backbone its name, and what was done with its weights."""
     h = hyperparameters
-    return f"CNN_{'_'.join(map(str, h.channels))}" if h.backbone == "cnn5" else h.backbone
+    if h.backbone == "cnn5":
+        return f"CNN_{'_'.join(map(str, h.channels))}"
+    return h.backbone + ("_ImageNet" if h.weights == "ImageNet" else "") + ("_frozen" if h.frozen else "")
 
 
 def build(hyperparameters):
-    """Make the untrained backbone that the hyperparameters describe."""
+    """Make the untrained backbone that the hyperparameters describe.
+
+    Raises
+    ------
+    ValueError
+        If its architecture is impossible.
+    ImportError, WeightsError
+        If a package that it needs is not installed, or its ImageNet weights are not to be had.
+    """
     h = hyperparameters
-    if h.backbone == "lenet5":
-        return LeNet("tanh", "average", False, h.dropout, len(CLASS_NAMES), h.seed)
-    if h.backbone == "modern_lenet":
-        return LeNet("relu", "max", True, h.dropout, len(CLASS_NAMES), h.seed)
-    return CNNBackbone(
-        h.channels,
-        h.kernel_sizes,
-        h.pool_sizes,
-        h.pool_strides,
-        h.n_features,
-        h.init,
-        h.dropout,
-        h.batch_norm,
-        n_classes=len(CLASS_NAMES),
-        seed=h.seed,
-    )
+    if h.backbone == "cnn5":
+        return CNNBackbone(
+            h.channels,
+            h.kernel_sizes,
+            h.pool_sizes,
+            h.pool_strides,
+            h.n_features,
+            h.init,
+            h.dropout,
+            h.batch_norm,
+            n_classes=len(CLASS_NAMES),
+            seed=h.seed,
+        )
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(h.seed)
+        if h.backbone in LENETS:
+            return LeNet(*LENETS[h.backbone], h.dropout, len(CLASS_NAMES))
+        if h.backbone in NETWORKS:
+            backbone = ImageNetBackbone(h.backbone, h.image_size, h.dropout, len(CLASS_NAMES))
+            if h.weights == "ImageNet":
+                backbone.load_imagenet_weights()
+            return backbone
+        return {"wide_cnn": WideCNN, "vit": VisionTransformer}[h.backbone](h.dropout, len(CLASS_NAMES))
 
 
 # Training ----------------------------------------------------------------------------------------------------------
@@ -264,7 +293,8 @@ def train(backbone, training, validation, hyperparameters, history=None, checkpo
     device = next(backbone.parameters()).device
     images, labels = (tensor.to(device) for tensor in _as_tensors_checked(training, "training"))
     _as_tensors_checked(validation, "validation")
-    mlp.check_batches(h, len(labels))
+    has_batch_norm = any(isinstance(module, torch.nn.BatchNorm2d) for module in backbone.modules())
+    mlp.check_batches(has_batch_norm, h.batch_size, len(labels))
     weights, others = [], []
     for parameter in backbone.parameters():
         (weights if parameter.ndim > 1 else others).append(parameter)
@@ -515,7 +545,7 @@ def classifier_data(backbone, splits, progress=True):
 
 
 def train_hybrid(splits, hyperparameters, mlp_hyperparameters, histories, checkpoint=None, device=None, progress=True):
-    """Train a backbone, then the MLP on its features, and measure them.
+    """Train a backbone, unless it is frozen, then the MLP on its features, and measure them.
 
     Parameters
     ----------
@@ -538,15 +568,17 @@ def train_hybrid(splits, hyperparameters, mlp_hyperparameters, histories, checkp
         See `save`. The test images are read once the training is over.
     """
     backbone = build(hyperparameters).to(choose_device(device))
-    train(backbone, splits.train, splits.validation, hyperparameters, histories["backbone"], checkpoint, progress)
+    if not hyperparameters.frozen:
+        train(backbone, splits.train, splits.validation, hyperparameters, histories["backbone"], checkpoint, progress)
     standardizer, (training, validation, test) = classifier_data(backbone, splits, progress)
     classifier = mlp.build(mlp_hyperparameters, backbone.n_features)
     mlp.train(classifier, training, validation, mlp_hyperparameters, histories["mlp"], progress)
-    return Hybrid(backbone, standardizer, classifier), measure(backbone, classifier, splits, validation, test)
+    hybrid = Hybrid(backbone, standardizer, classifier)
+    return hybrid, measure(backbone, classifier, splits, validation, test, with_head=not hyperparameters.frozen)
 
 
-def measure(backbone, classifier, splits, validation, test):
-    """Measure an MLP on features, and the backbone's own head on images.
+def measure(backbone, classifier, splits, validation, test, with_head=True):
+    """Measure an MLP on features, and the backbone's own head, if it was trained, on images.
 
     Parameters
     ----------
@@ -555,6 +587,7 @@ def measure(backbone, classifier, splits, validation, test):
     splits : Splits
     validation, test : tuple
         From `classifier_data`.
+    with_head : bool
 
     Returns
     -------
@@ -562,7 +595,7 @@ def measure(backbone, classifier, splits, validation, test):
         See `save`.
     """
     metrics = {"validation": mlp.evaluate(classifier, *validation), "test": mlp.evaluate(classifier, *test)}
-    for part, split in (("head_validation", splits.validation), ("head_test", splits.test)):
+    for part, split in (("head_validation", splits.validation), ("head_test", splits.test)) if with_head else ():
         metrics[part] = mlp.measure(predict_logits(backbone, split.images), split.labels)
     return metrics
 
@@ -585,7 +618,7 @@ def save(folder, hybrid, hyperparameters, mlp_hyperparameters, histories, split,
         The arguments of `load_splits`.
     metrics : dict
         {"validation": ..., "test": ...} of the pair, {"head_validation": ..., "head_test": ...} of the backbone's own
-        head, each from `mlp.measure`.
+        head, if it was trained; each from `mlp.measure`.
     """
     backbone, standardizer, classifier = hybrid
     device = next(backbone.parameters()).device
@@ -604,7 +637,7 @@ def save(folder, hybrid, hyperparameters, mlp_hyperparameters, histories, split,
         "mlp_hyperparameters": asdict(mlp_hyperparameters),
         "split": split,
         "epochs_run": {part: len(history) for part, history in histories.items()},
-        "best_epoch": {part: mlp.best_epoch(history)["epoch"] for part, history in histories.items()},
+        "best_epoch": {part: mlp.best_epoch(history)["epoch"] for part, history in histories.items() if history},
         "training_seconds": round(sum(row["seconds"] for history in histories.values() for row in history), 2),
         "trained_on": {"device": device.type, "precision": "bfloat16" if has_fast_bfloat16(device) else "float32"},
         "versions": {
@@ -641,7 +674,8 @@ def load(folder, device=None):
     device = choose_device(device)
     try:
         description, metrics = saved.description, saved.metrics
-        backbone = build(command_line.from_json(Hyperparameters, description["hyperparameters"]))
+        hyperparameters = command_line.from_json(Hyperparameters, description["hyperparameters"])
+        backbone = build(replace(hyperparameters, weights="random"))  # those of ImageNet would be overwritten
         backbone.load_state_dict(_as_tensors(saved.weights, "backbone."))
         backbone.to(device).eval()
         standardizer = Standardizer(*(saved.weights[f"standardizer.{name}"] for name in Standardizer._fields))
@@ -652,8 +686,8 @@ def load(folder, device=None):
             {name.removeprefix(prefix): w for name, w in saved.weights.items() if name.startswith(prefix)}
         )
         # What evaluate and inspect will ask for: better missed here than half-way.
-        [description[name] for name in ("split", "trained_on", "training_seconds", "epochs_run")]
-        [metrics[part][name] for part in ("validation", "test", "head_test") for name in ("accuracy", "per_class")]
+        [description[name] for name in ("split", "trained_on", "training_seconds", "best_epoch")]
+        [metrics[part][name] for part in ("validation", "test") for name in ("accuracy", "per_class")]
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise SavedModelError(f"{folder}: not a saved backbone with its MLP ({error!r})") from error
     return Hybrid(backbone, standardizer, classifier), saved
@@ -667,7 +701,7 @@ ONLY_FOR_IMAGES = ("flip", "shift")
 
 def main(arguments=None):
     """Run the command line; return its exit status."""
-    errors = (ValueError, DataError, SavedModelError, mlp.TrainingDiverged, OSError, ImportError)
+    errors = (ValueError, DataError, SavedModelError, WeightsError, mlp.TrainingDiverged, OSError, ImportError)
     return command_line.run(_parser(), arguments, errors)
 
 
@@ -707,8 +741,7 @@ def _train_command(args):
     splits = load_splits(**split)
     # What would be refused later is better heard of now.
     build(h), mlp.build(mlp_h), choose_device(args.device)
-    for hyperparameters in (h, mlp_h):
-        mlp.check_batches(hyperparameters, len(splits.train.labels))
+    mlp.check_batches(mlp_h.batch_norm, mlp_h.batch_size, len(splits.train.labels))
     folder = args.models_dir / model_name(h, mlp_h)
     command_line.check_folder_is_free(folder, args.overwrite)
     # Of the backbone alone: whatever becomes of its MLP, the trained backbone is not lost.
@@ -727,9 +760,9 @@ def _train_command(args):
             print(f"cnn.py: epoch {len(histories['backbone'])} is kept; go on with --resume", file=sys.stderr)
         raise
     save(folder, hybrid, h, mlp_h, histories, split, metrics)
-    shutil.rmtree(checkpoint)
+    shutil.rmtree(checkpoint, ignore_errors=True)  # a frozen backbone has none
     print(f"saved in {folder}")
-    print(f"test accuracy of the backbone's own head {metrics['head_test']['accuracy']:.4f}")
+    _print_head(metrics)
     print(f"test accuracy {metrics['test']['accuracy']:.4f}")
     return 0
 
@@ -749,14 +782,20 @@ def _inspect_command(args):
     print(hybrid.classifier, end="\n\n")
     for part in ("hyperparameters", "mlp_hyperparameters", "split", "trained_on"):
         print(markdown_table([part, "value"], description[part].items()), end="\n\n")
-    for part in description["epochs_run"]:
+    for part in description["best_epoch"]:
         history = [row for row in saved.history if row["part"] == part]
         command_line.print_history(history, mlp.best_epoch(history), part)
         print()
     print(f"{description['training_seconds']} seconds of training\n")
-    print(f"test accuracy of the backbone's own head {saved.metrics['head_test']['accuracy']:.4f}\n")
+    _print_head(saved.metrics)
+    print()
     command_line.print_metrics(saved.metrics)
     return 0
+
+
+def _print_head(metrics):
+    if "head_test" in metrics:
+        print(f"test accuracy of the backbone's own head {metrics['head_test']['accuracy']:.4f}")
 
 
 def layers_text(backbone):

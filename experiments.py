@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 import cnn
 import mlp
+from model_utils.command_line import from_json
 from model_utils.tables import markdown_table, read_csv, write_csv
 
 
@@ -92,7 +93,8 @@ def store_rows(path, rows, settings):
     settings : dict of str to Hyperparameters
     """
     write_csv(path, rows)
-    _settings_path(path).write_text(_settings_text(settings), encoding="utf-8")
+    text = json.dumps({label: asdict(h) for label, h in settings.items()}, indent=2) + "\n"
+    _settings_path(path).write_text(text, encoding="utf-8")
 
 
 def load_rows(path, settings, text_columns=()):
@@ -103,7 +105,13 @@ def load_rows(path, settings, text_columns=()):
     ValueError
         If it was made with other settings.
     """
-    if _settings_path(path).read_text(encoding="utf-8") != _settings_text(settings):
+    stored = json.loads(_settings_path(path).read_text(encoding="utf-8"))
+    try:
+        # A hyperparameter that did not exist when they were stored has its default, which is what was done without it.
+        made_with = {label: from_json(type(settings[label]), values) for label, values in stored.items()}
+    except (KeyError, TypeError, ValueError):
+        made_with = None
+    if made_with != settings:
         raise ValueError(f"{path}: made with other hyperparameters, see {_settings_path(path)}; make it anew")
     return read_csv(path, text_columns)
 
@@ -134,10 +142,6 @@ def _each(base, variants):
 
 def _settings_path(path):
     return Path(path).with_suffix(".json")
-
-
-def _settings_text(settings):
-    return json.dumps({label: asdict(h) for label, h in settings.items()}, indent=2) + "\n"
 
 
 def describe(histories):

@@ -109,19 +109,17 @@ def build(hyperparameters, n_inputs=28 * 28, dtype=np.float32):
     return MLP(n_inputs, h.hidden_sizes, len(CLASS_NAMES), h.activation, h.init, h.dropout, h.batch_norm, h.seed, dtype)
 
 
-def check_batches(hyperparameters, n_images):
+def check_batches(batch_norm, batch_size, n_images):
     """Raise a ValueError if batch normalisation would meet a batch of one image, which has no spread.
 
     Parameters
     ----------
-    hyperparameters : Hyperparameters
-        Or any others with batch_norm and batch_size.
-    n_images : int
+    batch_norm : bool
+    batch_size, n_images : int
     """
-    h = hyperparameters
-    if h.batch_norm and (n_images % h.batch_size == 1 or h.batch_size == 1):
+    if batch_norm and (n_images % batch_size == 1 or batch_size == 1):
         raise ValueError(
-            f"batch_size: expected one that leaves no image alone for batch normalisation, got {h.batch_size} "
+            f"batch_size: expected one that leaves no image alone for batch normalisation, got {batch_size} "
             f"for {n_images:,} images"
         )
 
@@ -163,7 +161,7 @@ def train(model, training, validation, hyperparameters, history=None, progress=T
         _checked(model, *part, name) for part, name in ((training, "training"), (validation, "validation"))
     )
     x_scaled = np.empty((min(h.batch_size, len(x_train)), x_train.shape[1]), np.float32)
-    check_batches(h, len(x_train))
+    check_batches(h.batch_norm, h.batch_size, len(x_train))
     objective = partial(OBJECTIVES[h.objective], label_smoothing=h.label_smoothing)
     optimizer = OPTIMIZERS[h.optimizer](
         model.parameters, model.gradients, n_decayed=model.n_weights, weight_decay=h.weight_decay

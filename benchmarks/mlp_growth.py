@@ -70,7 +70,8 @@ def main():
                 for name, standard in zip(PANELS, (128, 1, 128, N_OFFICIAL_TRAIN), strict=True)
             )
             training = Split(official.images[:n], official.labels[:n])
-            epochs[str(value), np.__version__] = numpy_by_hand((784, *(width,) * depth, 10), batch_size, training, None)
+            sizes = (784, *(width,) * depth, 10)
+            epochs[str(value), np.__version__] = numpy_by_hand(sizes, batch_size, training, None).epoch
         rows += alternate(epochs, ROUNDS, panel=panel)
     store(GROWTH, rows, "panel")
     growth_figure().savefig("figures/growth.png", dpi=100)

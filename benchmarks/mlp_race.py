@@ -43,7 +43,7 @@ def main():
             epochs = {}
             for name, (package, make) in list(contestants.items()):
                 try:
-                    epochs[name, version(package)] = make(sizes, batch_size, training, x)
+                    epochs[name, version(package)] = make(sizes, batch_size, training, x).epoch
                 except ImportError as error:
                     print(f"left out: {name} ({error})")
                     del contestants[name]

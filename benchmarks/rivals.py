@@ -1,8 +1,8 @@
 """The contestants of the race: one and the same MLP in NumPy by hand and in five libraries, each at its best.
 
-Each function here makes a network with the layer sizes asked for, ReLU between the layers, and returns a function that
-trains it for one epoch, in float32 with softmax cross-entropy and SGD with momentum 0.9, on batches in a new random
-order, and returns a loss. An ImportError says what is missing.
+Each function here makes a network with the layer sizes asked for, ReLU between the layers, and returns a `Contestant`,
+which trains it in float32 with softmax cross-entropy and SGD with momentum 0.9, on batches in a new random order. An
+ImportError says what is missing.
 
 `training` is a Split of images; `x` are the same images as float32 of shape (N, 784), scaled, as the libraries take
 them.
@@ -12,6 +12,7 @@ import os
 import shutil
 from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +25,21 @@ from model_utils.mlp import MLP
 LEARNING_RATE, MOMENTUM = 0.02, 0.9
 
 
+class Contestant(NamedTuple):
+    """A network in training.
+
+    Attributes
+    ----------
+    epoch : function
+        Trains for one epoch, and returns a loss.
+    predict : function
+        From x, float32 of shape (N, D), to the scores of each class, shape (N, K).
+    """
+
+    epoch: callable
+    predict: callable
+
+
 def numpy_by_hand(sizes, batch_size, training, x):
     """`mlp.train` as everybody calls it, with its checks, its history and its validation, of ten images."""
     model = MLP(sizes[0], sizes[1:-1], sizes[-1])
@@ -31,7 +47,9 @@ def numpy_by_hand(sizes, batch_size, training, x):
         hidden_sizes=sizes[1:-1], learning_rate=LEARNING_RATE, batch_size=batch_size, epochs=1, optimizer="momentum"
     )
     few = Split(training.images[:10], training.labels[:10])
-    return lambda: mlp.train(model, training, few, h, progress=False)[-1]["train_loss"]
+    return Contestant(
+        lambda: mlp.train(model, training, few, h, progress=False)[-1]["train_loss"], model.predict_logits
+    )
 
 
 def products_alone(sizes, batch_size, training, x):
@@ -53,7 +71,7 @@ def products_alone(sizes, batch_size, training, x):
         for start in range(0, len(x), batch_size):
             products(min(batch_size, len(x) - start))
 
-    return epoch
+    return Contestant(epoch, predict=None)
 
 
 def pytorch(sizes, batch_size, training, x, compiled=False):
@@ -82,7 +100,11 @@ def pytorch(sizes, batch_size, training, x, compiled=False):
             optimizer.step()
         return loss.item()
 
-    return epoch
+    @torch.inference_mode()
+    def predict(x):
+        return network(torch.from_numpy(x)).numpy()
+
+    return Contestant(epoch, predict)
 
 
 def jax_jit(sizes, batch_size, training, x):
@@ -98,11 +120,15 @@ def jax_jit(sizes, batch_size, training, x):
     velocity = jax.tree.map(jnp.zeros_like, parameters)
     x, labels = jnp.asarray(x), jnp.asarray(training.labels)
 
-    def loss_of(parameters, x, labels):
+    @jax.jit
+    def logits_of(parameters, x):
         *hidden, (W, b) = parameters
         for W_l, b_l in hidden:
             x = jax.nn.relu(x @ W_l + b_l)
-        log_p = jax.nn.log_softmax(x @ W + b)
+        return x @ W + b
+
+    def loss_of(parameters, x, labels):
+        log_p = jax.nn.log_softmax(logits_of(parameters, x))
         return -jnp.take_along_axis(log_p, labels[:, None], axis=1).mean()
 
     def step(x, labels, state, chosen):
@@ -130,11 +156,11 @@ def jax_jit(sizes, batch_size, training, x):
         state, loss = compiled_epoch(state, epoch_key, x, labels)
         return float(loss)
 
-    return epoch
+    return Contestant(epoch, lambda x: np.asarray(logits_of(state[0], x)))
 
 
 def keras_fit(sizes, batch_size, training, x):
-    """`fit` on JAX, the fastest of its backends here, many batches in each compiled call."""
+    """`fit` on JAX, the fastest of its backends here, or on the KERAS_BACKEND asked for, many batches in each call."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     import keras
 
@@ -150,7 +176,10 @@ def keras_fit(sizes, batch_size, training, x):
         jit_compile=True,
         steps_per_execution=32,
     )
-    return lambda: network.fit(x, training.labels, batch_size, epochs=1, verbose=0).history["loss"][-1]
+    return Contestant(
+        lambda: network.fit(x, training.labels, batch_size, epochs=1, verbose=0).history["loss"][-1],
+        lambda x: network.predict(x, batch_size=1000, verbose=0),
+    )
 
 
 def scikit_learn(sizes, batch_size, training, x):
@@ -168,4 +197,6 @@ def scikit_learn(sizes, batch_size, training, x):
         random_state=0,
     )
     classes = np.arange(sizes[-1])
-    return lambda: classifier.partial_fit(x, training.labels, classes=classes).loss_
+    return Contestant(
+        lambda: classifier.partial_fit(x, training.labels, classes=classes).loss_, classifier.predict_proba
+    )

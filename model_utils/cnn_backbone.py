@@ -15,9 +15,6 @@ from model_utils.layers import INITS, initial_std
 
 IMAGE_SIZE = 28
 
-# The steps, in pixels down and right, by which an image is moved for its mean features.
-VIEWS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
-
 
 class Backbone(nn.Module):
     """What every backbone is: `features`, and a linear head that only its training uses.
@@ -32,7 +29,14 @@ class Backbone(nn.Module):
         K.
     dropout : float in [0, 1)
         Share of features set to zero before the head, in training.
+
+    Attributes
+    ----------
+    views : tuple of (int, int)
+        The steps, in pixels down and right, by which an image is moved for its mean features.
     """
+
+    views = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 
     def __init__(self, n_features, n_classes=10, dropout=0.0):
         check_count("n_features", n_features)
@@ -48,12 +52,12 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def mean_features(self, images):
-        """Turn images, shape (N, 1, 28, 28), into the mean of the features of ten views of each, shape (N, F).
+        """Turn images, shape (N, 1, 28, 28), into the mean of the features of several views of each, shape (N, F).
 
-        A garment moved by a pixel, or mirrored, is the same garment: the views are `VIEWS` and their mirror images.
+        A garment moved by a pixel, or mirrored, is the same garment: the views are `views` and their mirror images.
         """
         padded = F.pad(images, (1, 1, 1, 1))
-        moved = [padded[:, :, 1 + row : 29 + row, 1 + column : 29 + column] for row, column in VIEWS]
+        moved = [padded[:, :, 1 + row : 29 + row, 1 + column : 29 + column] for row, column in self.views]
         views = moved + [x.flip(3) for x in moved]
         return sum(map(self.features, views)) / len(views)
 

@@ -6,11 +6,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model_utils.checks import check_choice, check_count
+from model_utils.checks import check_choice
 from model_utils.cnn_backbone import Backbone
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 POOLINGS = {"average": nn.AvgPool2d, "max": nn.MaxPool2d}
+
+# From 1998 to today in three steps: activation, pooling, batch_norm.
+LENETS = {
+    "lenet5": ("tanh", "average", False),
+    "lenet5_relu": ("relu", "average", False),
+    "lenet5_relu_max": ("relu", "max", False),
+    "modern_lenet": ("relu", "max", True),
+}
 
 
 class LeNet(Backbone):
@@ -31,28 +39,23 @@ class LeNet(Backbone):
         Share of features set to zero before the head, in training.
     n_classes : int
         K.
-    seed : int
-        For the initial weights.
     """
 
-    def __init__(self, activation="tanh", pooling="average", batch_norm=False, dropout=0.0, n_classes=10, seed=0):
+    def __init__(self, activation="tanh", pooling="average", batch_norm=False, dropout=0.0, n_classes=10):
         check_choice("activation", activation, ACTIVATIONS)
         check_choice("pooling", pooling, POOLINGS)
-        check_count("seed", seed, minimum=0)
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(seed)
-            super().__init__(84, n_classes, dropout)
-            self.layers = nn.Sequential()
-            for l, (n_in, n_out) in enumerate(((1, 6), (6, 16), (16, 120)), start=1):
-                parts = OrderedDict(convolution=nn.Conv2d(n_in, n_out, 5))
-                if batch_norm:
-                    parts["norm"] = nn.BatchNorm2d(n_out)
-                parts["activation"] = ACTIVATIONS[activation]()
-                if l < 3:
-                    parts["pool"] = POOLINGS[pooling](2)
-                self.layers.append(nn.Sequential(parts))
-            self.fully_connected = nn.Linear(120, 84)
-            self.activation = ACTIVATIONS[activation]()
+        super().__init__(84, n_classes, dropout)
+        self.layers = nn.Sequential()
+        for l, (n_in, n_out) in enumerate(((1, 6), (6, 16), (16, 120)), start=1):
+            parts = OrderedDict(convolution=nn.Conv2d(n_in, n_out, 5))
+            if batch_norm:
+                parts["norm"] = nn.BatchNorm2d(n_out)
+            parts["activation"] = ACTIVATIONS[activation]()
+            if l < 3:
+                parts["pool"] = POOLINGS[pooling](2)
+            self.layers.append(nn.Sequential(parts))
+        self.fully_connected = nn.Linear(120, 84)
+        self.activation = ACTIVATIONS[activation]()
         self.to(memory_format=torch.channels_last)
 
     def features(self, images):

@@ -11,11 +11,20 @@ import re
 import statistics
 from pathlib import Path
 
+from model_utils.records import RECORDS, load_records
 from model_utils.saved_models import load_model
 from model_utils.tables import markdown_table, read_csv
 
 RESULTS = Path(__file__).parents[1] / "results"
 SEEDS = RESULTS / "cnn_seeds.csv"  # from cnn_implementation.ipynb
+LIBRARIES_CSV = RESULTS / "libraries.csv"  # from comparison.py libraries
+
+# The ways of transfer learning that people compare: those without a record were not measured.
+TRANSFER = tuple(
+    network + way
+    for network in ("resnet18", "vgg11_bn", "vgg16_bn", "efficientnet_lite0")
+    for way in ("", "_ImageNet", "_ImageNet_frozen")
+)
 
 
 def models_table(models_dir):
@@ -59,6 +68,53 @@ def seeds_sentence(path=SEEDS):
     )
 
 
+def networks_table(folder=RECORDS):
+    """Lay out what every recorded network reached on the test images, and which networks were not measured.
+
+    Returns
+    -------
+    str
+        A Markdown table, most accurate first.
+    """
+    records = load_records(folder)
+    rows = []
+    for record in records:
+        test, head = record.metrics["test"], record.metrics.get("head_test")
+        rows.append(
+            (
+                record.title,
+                *(f"{test[quantity]:.4f}" for quantity in ("accuracy", "precision", "recall", "f1")),
+                f"{head['accuracy']:.4f}" if head else "",
+                f"{record.parameters:,}",
+                f"{record.multiply_adds:,}",
+                f"{record.training_seconds:.0f} s",
+                f"{record.images_per_second:,.0f}",
+            )
+        )
+    titles = {record.title for record in records}
+    rows += [(title, "not measured", *[""] * 8) for title in TRANSFER if title not in titles]
+    header = ["network", "test accuracy", "precision", "recall", "F1", "accuracy of its own head", "parameters"]
+    return markdown_table([*header, "multiply-adds", "training", "images/s"], rows)
+
+
+def libraries_table(path=LIBRARIES_CSV):
+    """Lay out what the same MLP reaches in several libraries, and scikit-learn's own classifiers."""
+    rows = read_csv(path, text_columns=("system", "version", "network", "processor", "commit"))
+    return markdown_table(
+        ["network", "system", "validation accuracy", "test accuracy", "seconds an epoch"],
+        [
+            (
+                row["network"],
+                f"{row['system']} {row['version']}",
+                f"{row['validation_accuracy']:.4f}",
+                f"{row['test_accuracy']:.4f}",
+                f"{row['seconds']:.2f}" + ("" if row["epochs"] else " in all"),
+            )
+            for row in rows
+        ],
+    )
+
+
 def write_between_marks(path, name, text):
     """Replace what stands between <!-- name --> and <!-- /name --> in a Markdown file.
 
@@ -85,13 +141,14 @@ def main():
         description="Print the table of saved models, or write all results into a document."
     )
     parser.add_argument("models_dir", type=Path, help="such as models")
-    parser.add_argument("--into", type=Path, help="a Markdown file with the marks models and seeds")
+    parser.add_argument("--into", type=Path, help="a Markdown file with the marks models, seeds and networks")
     args = parser.parse_args()
     table = models_table(args.models_dir)
     print(table)
     if args.into:
         write_between_marks(args.into, "models", table)
         write_between_marks(args.into, "seeds", seeds_sentence())
+        write_between_marks(args.into, "networks", networks_table())
 
 
 if __name__ == "__main__":

