@@ -29,7 +29,7 @@ import cnn
 import mlp
 from benchmarks import rivals
 from benchmarks.rounds import measured_where
-from data_preparation import DataError, load_splits, preprocess
+from data_preparation import CLASS_NAMES, DataError, load_splits, preprocess
 from model_utils import command_line
 from model_utils.records import Record, save_record
 from model_utils.results import LIBRARIES_CSV, libraries_table
@@ -201,6 +201,41 @@ def record(folder):
         metrics=saved.metrics,
         predictions="".join(map(str, predictions)),
     )
+
+
+def confused_pairs(metrics, n=3):
+    """Return the n pairs of classes that are most often taken for each other, with the number of such images.
+
+    Parameters
+    ----------
+    metrics : dict
+        From `mlp.measure`.
+    n : int
+
+    Returns
+    -------
+    list of (str, str, int)
+    """
+    matrix = np.array(metrics["confusion_matrix"])
+    both_ways = np.triu(matrix + matrix.T, k=1)
+    most = np.argsort(-both_ways, axis=None, kind="stable")[:n]
+    return [
+        (CLASS_NAMES[a], CLASS_NAMES[b], int(both_ways[a, b]))
+        for a, b in zip(*np.unravel_index(most, matrix.shape), strict=True)
+    ]
+
+
+def wrong_in_all(records, labels):
+    """Return the predictions of the records, shape (R, M), for the M test images that all get wrong, and their indices.
+
+    Parameters
+    ----------
+    records : list of Record
+    labels : ndarray of int, shape (N,)
+    """
+    predictions = np.array([list(record.predictions) for record in records]).astype(int)
+    indices = np.flatnonzero((predictions != labels).all(axis=0))
+    return predictions[:, indices], indices
 
 
 def main(arguments=None):

@@ -1,21 +1,47 @@
-"""Compare hyperparameters of the MLP or of a backbone: train variants side by side, store the runs, tell results from
-noise.
+"""Experiments with the hyperparameters of the MLP or of a backbone.
+
+Studies search a declared space, in one process or many, on one machine or many, and go on where they were cut off:
+
+    python experiments.py run mlp --workers 2
+    python experiments.py show mlp
+    python experiments.py export mlp
+
+And a few variants at a time: train them side by side, store the runs, tell results from noise.
 """
 
+import model_utils.blas  # noqa: F401  before NumPy is loaded
+
+# isort: split
+
+import argparse
 import json
 import math
+import os
 import shutil
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import StorageInternalError
 from tqdm import tqdm
 
 import cnn
 import mlp
+from data_preparation import DataError, load_splits
+from model_utils import command_line
 from model_utils.command_line import from_json
+from model_utils.study import Space, Study
 from model_utils.tables import markdown_table, read_csv, write_csv
+
+ROOT = Path(__file__).parent
+
+# A few variants, side by side --------------------------------------------------------------------------------------
 
 
 def compare(training, validation, base, variants, seeds=(0,)):
@@ -50,10 +76,12 @@ def compare(training, validation, base, variants, seeds=(0,)):
     return histories
 
 
-def _train(h, training, validation):
+def _train(h, training, validation, history=None):
     if isinstance(h, cnn.Hyperparameters):
-        return cnn.train(cnn.build(h).to(cnn.choose_device()), training, validation, h, progress=False)
-    return mlp.train(mlp.build(h, training[0].shape[1]), training, validation, h, progress=False)
+        backbone = cnn.build(h).to(cnn.choose_device())
+        return cnn.train(backbone, training, validation, h, history, progress=False)
+    n_inputs = math.prod(training[0].shape[1:])
+    return mlp.train(mlp.build(h, n_inputs), training, validation, h, history, progress=False)
 
 
 def repeat(path, splits, settings, seeds, checkpoints):
@@ -184,3 +212,360 @@ def describe(histories):
     sentence += f" Within two standard errors of it: {'; '.join(within)}." if within else ""
     sentence += f" Below it: {'; '.join(below)}." if below else ""
     return f"{table}\n\n{sentence}"
+
+
+# Studies ------------------------------------------------------------------------------------------------------------
+
+
+class Experiment(NamedTuple):
+    """A declared study.
+
+    Attributes
+    ----------
+    space : Space
+    base : mlp.Hyperparameters or cnn.Hyperparameters
+        What all trials have in common; its kind decides what is trained.
+    changes : function
+        From a trial's parameters to what differs from `base`, a dict.
+    train_size : int
+        Training images.
+    """
+
+    space: Space
+    base: mlp.Hyperparameters | cnn.Hyperparameters
+    changes: Callable
+    train_size: int
+
+
+def _mlp_changes(parameters):
+    """A rectangle of hidden layers; all else goes by its own name."""
+    parameters = dict(parameters)
+    return {"hidden_sizes": (parameters.pop("width"),) * parameters.pop("layers"), **parameters}
+
+
+KERNELS = {"2": (2,) * 5, "3": (3,) * 5, "5": (5,) * 5, "5 5 3 3 3": (5, 5, 3, 3, 3)}
+CHANNELS = {"same": (32,) * 5, "doubled": (8, 16, 32, 64, 128), "halved": (128, 64, 32, 16, 8)}
+POOLINGS = {
+    "early": {"pool_sizes": (2, 2, 2, 3, 3), "pool_strides": (2, 2, 2, 1, 3)},
+    "late": {"pool_sizes": (2, 3, 2, 3, 7), "pool_strides": (2, 1, 2, 1, 7)},
+}
+
+
+def _cnn_changes(parameters):
+    return {
+        "kernel_sizes": KERNELS[parameters["kernels"]],
+        "channels": CHANNELS[parameters["channels"]],
+        "init": parameters["init"],
+        "epochs": parameters["epochs"],
+        **POOLINGS[parameters["pooling"]],
+    }
+
+
+STUDIES = {
+    "mlp": Experiment(
+        Space(
+            {
+                "layers": IntDistribution(1, 4),
+                "width": CategoricalDistribution((128, 256, 512)),
+                "activation": CategoricalDistribution(("relu", "leaky_relu", "elu", "sigmoid", "tanh")),
+                "init": CategoricalDistribution(("random", "Xavier", "He")),
+                "dropout": FloatDistribution(0.0, 0.5, step=0.1),
+                "batch_norm": CategoricalDistribution((False, True)),
+                "weight_decay": FloatDistribution(1e-5, 0.3, log=True),
+                "label_smoothing": FloatDistribution(0.0, 0.2, step=0.05),
+                "objective": CategoricalDistribution(("cross_entropy", "mean_squared_error")),
+                "optimizer": CategoricalDistribution(("momentum", "nesterov", "rmsprop", "adam", "adamw")),
+                "schedule": CategoricalDistribution(("constant", "step", "inverse_time", "cosine")),
+                "batch_size": CategoricalDistribution((64, 128, 256, 512)),
+                "learning_rate": FloatDistribution(1e-4, 0.2, log=True),
+                "flip": CategoricalDistribution((False, True)),
+                "shift": IntDistribution(0, 1),
+            },
+            n_trials=100,
+        ),
+        mlp.Hyperparameters(epochs=8),
+        _mlp_changes,
+        train_size=24_000,
+    ),
+    "cnn": Experiment(
+        Space(
+            {
+                "kernels": CategoricalDistribution(tuple(KERNELS)),
+                "channels": CategoricalDistribution(tuple(CHANNELS)),
+                "pooling": CategoricalDistribution(tuple(POOLINGS)),
+                "init": CategoricalDistribution(("random", "Xavier", "He")),
+                "epochs": CategoricalDistribution((1, 3)),
+            },
+            n_trials=40,
+            # A trial of one epoch would be held against the first epoch of one of three.
+            n_startup_trials=1000,
+        ),
+        cnn.Hyperparameters(n_features=128),
+        _cnn_changes,
+        train_size=12_000,
+    ),
+}
+
+
+class _Pruned(Exception):
+    pass
+
+
+class _ReportedHistory(list):
+    """A history that tells the study of each epoch; the study can end the training there."""
+
+    def __init__(self, study, number):
+        super().__init__()
+        self._report = lambda row: study.report(number, row["epoch"], row["validation_accuracy"])
+
+    def append(self, row):
+        super().append(row)
+        if self._report(row):
+            raise _Pruned
+
+
+def run_trials(study, experiment, splits, worker=""):
+    """Run trials of a study until there is none left to take.
+
+    Parameters
+    ----------
+    study : Study
+        Or what passes its calls on.
+    experiment : Experiment
+    splits : Splits
+    worker : str
+        See `Study.ask`.
+    """
+    while (taken := study.ask(worker)) is not None:
+        number, parameters = taken
+        history = _ReportedHistory(study, number)
+        value, reason, pruned = None, "", False
+        started = time.perf_counter()
+        try:
+            h = replace(experiment.base, **experiment.changes(parameters))
+            _train(h, splits.train, splits.validation, history)
+            value = mlp.best_epoch(history)["validation_accuracy"]
+        except _Pruned:
+            pruned = True
+        except StorageInternalError:
+            raise  # not the trial's fault: it stays unfinished, and is tried again
+        except Exception as error:  # a trial may fail in any way, and the study goes on
+            reason = f"{type(error).__name__}: {error}"
+        note = {"seconds": round(time.perf_counter() - started, 2), "reason": reason}
+        study.finish(number, value, note, pruned)
+
+
+def open_study(args):
+    """Return the experiment that the command line asks for, and access to its study."""
+    if args.study not in STUDIES:
+        raise ValueError(f"study: expected one of {', '.join(STUDIES)}, got {args.study!r}")
+    experiment = STUDIES[args.study]
+    experiment = experiment._replace(train_size=args.train_size or experiment.train_size)
+    shared = {"base": asdict(experiment.base), "train_size": experiment.train_size}
+    space = experiment.space._replace(n_trials=args.trials or experiment.space.n_trials, shared=shared)
+    return experiment._replace(space=space), Study(args.folder.absolute(), args.study, space)
+
+
+def main(arguments=None):
+    """Run the command line; return its exit status."""
+    errors = (ValueError, DataError, OSError, ImportError, StorageInternalError)
+    return command_line.run(_parser(), arguments, errors)
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="experiments.py", description="Search hyperparameters of the MLP or of the CNN backbone, by validation."
+    )
+    commands = parser.add_subparsers(required=True)
+    texts = {
+        "run": (_run_command, "run a study, or go on with it, until all its trials are finished"),
+        "work": (_work_command, "be one more worker of a study"),
+        "show": (_show_command, "print the trials of a study, best first"),
+        "export": (_export_command, "write the trials of a study to results/study_NAME.csv"),
+    }
+    for name, (function, text) in texts.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.add_argument("study", help=f"one of {', '.join(STUDIES)}")
+        command.add_argument("--folder", type=Path, default=Path("runs/studies"), help="where the studies are kept")
+        command.add_argument("--trials", type=int, help="how many, if not as many as declared")
+        command.add_argument("--train-size", type=int, help="training images, if not as many as declared")
+        command.set_defaults(command=function)
+        if name == "run":
+            command.add_argument("--workers", type=int, default=1, help="processes, or on Ray processors, to use")
+            command.add_argument("--ray-address", help="of a Ray cluster to run on, such as auto")
+        if name == "export":
+            command.add_argument("--results", type=Path, default=Path("results"), help="where the table goes")
+    return parser
+
+
+def _run_command(args):
+    _, study = open_study(args)
+    start, stop = _on_ray(args) if args.ray_address else _on_this_machine(args)
+    workers = {number: start(number) for number in range(args.workers)}
+    deaths = 0
+    bar = _ProgressBar(study)
+    try:
+        while workers:
+            time.sleep(0.2)
+            n_finished = bar.update()
+            for number, has_ended in list(workers.items()):
+                status = has_ended()
+                if status is None:
+                    continue
+                del workers[number]
+                if n_finished < study.space.n_trials and (status or not workers):
+                    # Killed, or the others were, after it found nothing left to take.
+                    deaths += bool(status)
+                    if deaths > 3 + n_finished:
+                        raise ValueError(f"{args.study}: its workers keep dying; try `work {args.study}` to see why")
+                    workers[number] = start(number)
+    finally:
+        bar.close()
+        stop()
+    print(_table(study))
+    return 0
+
+
+def _work_command(args):
+    experiment, study = open_study(args)
+    run_trials(study, experiment, load_splits(train=experiment.train_size))
+    return 0
+
+
+def _show_command(args):
+    _, study = open_study(args)
+    print(_table(study))
+    return 0
+
+
+def _export_command(args):
+    _, study = open_study(args)
+    rows = study.rows()
+    if not rows:
+        raise ValueError(f"{args.study}: no trial is finished yet")
+    path = args.results / f"study_{args.study}.csv"
+    write_csv(path, rows)
+    print(path)
+    return 0
+
+
+def _table(study):
+    rows = sorted(study.rows(), key=lambda row: -row["value"] if row["value"] == row["value"] else math.inf)
+    if not rows:
+        return "no trial is finished yet"
+    cells = [[f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row.values()] for row in rows]
+    return markdown_table(rows[0].keys(), cells)
+
+
+class _ProgressBar:
+    """Shows how far a study is."""
+
+    def __init__(self, study):
+        self._study = study
+        n_finished, _, _ = study.progress()
+        self._bar = tqdm(
+            total=study.space.n_trials, initial=n_finished, desc="trials", unit="trial", file=sys.stdout, smoothing=0
+        )
+        self._next = 0.0
+
+    def update(self):
+        """Look at the study every second at most; return the number of finished trials when last seen."""
+        if time.monotonic() >= self._next:
+            n_finished, n_running, best = self._study.progress()
+            text = f"{n_running} running" + (f", best {best:.4f}" if best is not None else "")
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(n_finished - self._bar.n)
+            self._next = time.monotonic() + 1
+        return self._bar.n
+
+    def close(self):
+        self._next = 0.0
+        self.update()
+        self._bar.close()
+
+
+def _options(args):
+    """The command line of a worker of the same study."""
+    options = [args.study, "--folder", str(args.folder)]
+    for name in ("trials", "train_size"):
+        if getattr(args, name) is not None:
+            options += ["--" + name.replace("_", "-"), str(getattr(args, name))]
+    return options
+
+
+def _on_this_machine(args):
+    """Return functions that start a worker, and stop all: each a process with its share of the processor."""
+    n_threads = str(max(1, (os.cpu_count() or 1) // args.workers))
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), n_threads)
+    processes = []
+
+    def start(number):
+        command = [sys.executable, str(ROOT / "experiments.py"), "work", *_options(args)]
+        process = subprocess.Popen(command, env=os.environ | threads)
+        processes.append(process)
+        return process.poll
+
+    def stop():
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+
+    return start, stop
+
+
+def _on_ray(args):
+    """The same on a Ray cluster. The study stays here; its workers, wherever they are, ask for trials and report."""
+    try:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    except ImportError as error:
+        raise ImportError(f"{error}; pip install -r requirements-distributed.txt") from error
+    environment = {"working_dir": str(ROOT), "excludes": [".venv", "runs", ".git", "models", "*.ipynb", "figures"]}
+    ray.init(args.ray_address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
+    experiment, study = open_study(args)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = (
+        ray.remote(Study)
+        .options(num_cpus=0, scheduling_strategy=here)
+        .remote(args.folder.absolute(), args.study, study.space)
+    )
+
+    @ray.remote(num_cpus=1, max_retries=0)
+    def work(worker):
+        run_trials(_RaysStudy(actor), experiment, load_splits(train=experiment.train_size), worker)
+
+    def start(number):
+        worker = str(number)
+        reference = work.remote(worker)
+
+        def has_ended():
+            ended, _ = ray.wait([reference], timeout=0)
+            if not ended:
+                return None
+            try:
+                ray.get(reference)
+            except ray.exceptions.RayError:
+                ray.get(actor.abandon.remote(worker))
+                return 1
+            return 0
+
+        return has_ended
+
+    return start, ray.shutdown
+
+
+class _RaysStudy:
+    """Passes the calls of a study on to the actor that has it."""
+
+    def __init__(self, actor):
+        self._actor = actor
+
+    def __getattr__(self, name):
+        import ray
+
+        return lambda *arguments: ray.get(getattr(self._actor, name).remote(*arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -97,21 +97,24 @@ def activation_functions(activations):
     return figure
 
 
-def learning_curves(histories):
+def learning_curves(histories, parts=("train", "validation")):
     """Draw loss and accuracy over the epochs, training dashed and validation solid.
 
     Parameters
     ----------
     histories : dict of str to list of dict
         By model, the rows of `mlp.train`.
+    parts : tuple of str
+        Which of the two.
     """
+    styles = {"train": "--", "validation": "-"}
     figure, axes = _new_figure(3.6, 1, 2)
     for i, (label, history) in enumerate(histories.items()):
         epochs = [row["epoch"] for row in history]
         for ax, quantity in zip(axes[0], ("loss", "accuracy"), strict=True):
-            for part, style in (("train", "--"), ("validation", "-")):
+            for part in parts:
                 values = [row[f"{part}_{quantity}"] for row in history]
-                ax.plot(epochs, values, style, color=f"C{i}", label=f"{label}, {part}")
+                ax.plot(epochs, values, styles[part], color=f"C{i}", label=f"{label}, {part}")
             ax.set(xlabel="epoch", ylabel=quantity)
             ax.grid(alpha=0.3)
     axes[0, 1].legend(fontsize=8)
@@ -208,12 +211,21 @@ def confident_mistakes(images, labels, probabilities, class_names, n=16):
     predictions = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predictions != labels)
     worst = wrong[np.argsort(-probabilities[wrong, predictions[wrong]], kind="stable")][:n]
-    figure, axes = _new_figure(1.95 * n / 8, n // 8, 8)
+    titles = [
+        f"{class_names[predictions[i]]}\n{probabilities[i, predictions[i]]:.3f}\nis {class_names[labels[i]]}"
+        for i in worst
+    ]
+    return titled_images(images[worst], titles)
+
+
+def titled_images(images, titles, columns=8):
+    """Draw images, shape (N, 28, 28), in rows of so many, each with a title of up to three lines above it."""
+    n_rows = max(1, -(-len(images) // columns))
+    figure, axes = _new_figure(1.95 * n_rows, n_rows, columns)
     for ax in axes.flat:
         ax.axis("off")
-    for ax, i in zip(axes.flat, worst, strict=False):
-        title = f"{class_names[predictions[i]]}\n{probabilities[i, predictions[i]]:.3f}\nis {class_names[labels[i]]}"
-        _show_image(ax, images[i], title)
+    for ax, image, title in zip(axes.flat, images, titles, strict=False):
+        _show_image(ax, image, title)
     return figure
 
 
@@ -274,6 +286,24 @@ def accuracy_against_cost(points, cost_name):
     axes.set(xscale="log", xlabel=cost_name, ylabel="validation accuracy")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def labelled_points(points, xlabel, ylabel):
+    """Draw points with their names, x on a logarithmic axis.
+
+    Parameters
+    ----------
+    points : dict of str to (float, float)
+    xlabel, ylabel : str
+    """
+    figure, [[axes]] = _new_figure(5)
+    for name, (x, y) in points.items():
+        axes.scatter(x, y, s=25)
+        axes.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
+    axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+    axes.margins(x=0.12)
+    axes.grid(alpha=0.3)
     return figure
 
 
