@@ -32,7 +32,8 @@ notebooks: $(READY)
 	@rm -rf models/mlp && mkdir -p figures
 	cp -R runs/models .
 	cp runs/figures/*.png figures/
-	$(BIN)/python -m model_utils.results --into README.md REPORT.md
+	$(BIN)/python comparison.py record models/*/*
+	$(BIN)/python -m model_utils.results --into README.md
 
 lab: $(READY)
 	$(BIN)/jupyter lab $(firstword $(NOTEBOOKS))

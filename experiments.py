@@ -274,6 +274,11 @@ def open_study(args):
     return experiment._replace(space=space), Study(args.folder.absolute(), args.study, space)
 
 
+def parse(arguments):
+    """Return what `open_study` reads, from the words of a command line."""
+    return _parser().parse_args(arguments)
+
+
 def main(arguments=None):
     """Run the command line; return its exit status."""
     errors = (ValueError, DataError, OSError, ImportError, StorageInternalError)
@@ -403,7 +408,9 @@ def _options(args):
 
 def _on_this_machine(args):
     """Return functions that start a worker, and stop all: each a process with its share of the processor."""
-    n_threads = str(max(1, (os.cpu_count() or 1) // args.workers))
+    # Not all processors may be ours; only Linux can tell.
+    n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    n_threads = str(max(1, n_processors // args.workers))
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), n_threads)
     processes = []
 

@@ -12,9 +12,18 @@ from model_utils.results import write_between_marks
 from model_utils.tables import markdown_table, read_csv
 
 RESULTS = Path(__file__).parents[1] / "results"
-RACE, GROWTH, MEMORY, CNN_EPOCH, CNN_ACCURACY, PREDICTION = (
+RACE, GROWTH, MEMORY, CNN_EPOCH, CNN_ACCURACY, PREDICTION, STUDY_SPEED, STUDY_KILLS = (
     RESULTS / f"{name}.csv"
-    for name in ("mlp_race", "mlp_growth", "mlp_memory", "cnn_epoch", "cnn_accuracy", "prediction")
+    for name in (
+        "mlp_race",
+        "mlp_growth",
+        "mlp_memory",
+        "cnn_epoch",
+        "cnn_accuracy",
+        "prediction",
+        "study_speed",
+        "study_kills",
+    )
 )
 TEXT_COLUMNS = ("contestant", "version", "processor", "commit", "network", "panel", "task")
 
@@ -171,6 +180,20 @@ def prediction_text(path=PREDICTION):
         f"Predictions from raw pixels, medians of {n_rounds} rounds on {machine(rows)}:\n\n{table}\n\n"
         f"The features of {way_there[0]['images']:,} images, ten views of each, take {features:.1f} s, "
         f"the {way_there[-1]['contestant']}, on them {training:.1f} s."
+    )
+
+
+def study_text(speed=STUDY_SPEED, kills=STUDY_KILLS):
+    """Say what a study costs besides its trials, what a second worker gains, and what kills lose."""
+    one, two = read(speed)
+    (killed,) = read(kills)
+    overhead = 1 - one["seconds_in_trials"] / one["seconds"]
+    return (
+        f"A study of {one['trials']} trials of the MLP takes one worker {one['seconds']:.0f} s on one processor core, "
+        f"{overhead:.1%} of them outside the trials, and two workers {two['seconds']:.0f} s on two cores, "
+        f"{one['seconds'] / two['seconds']:.2f} times as fast ({machine([one])}). Killed with all its processes at "
+        f"{killed['kills']} random moments, a study of {killed['trials']} trials had {killed['cut_off']} cut off, "
+        f"{killed['lost']} lost and {killed['done_twice']} done twice."
     )
 
 

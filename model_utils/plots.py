@@ -1,6 +1,7 @@
 """The notebooks' pictures. Each function returns a matplotlib Figure, which a notebook shows as a cell's value."""
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 WIDTH = 10  # inches, of every figure
@@ -410,4 +411,109 @@ def growth(panels, ylabel):
         ax.grid(alpha=0.3)
     axes[0].set_ylabel(ylabel)
     axes[0].yaxis.set_major_formatter("{x:g}")
+    return figure
+
+
+def block_diagram(rows):
+    """Draw networks as rows of boxes, joined by arrows from left to right.
+
+    Parameters
+    ----------
+    rows : list of list of (str, str)
+        For each row, for each box, a title and what is said below it.
+    """
+    figure = Figure(figsize=(WIDTH, 1.25 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    n_columns = max(map(len, rows))
+    for ax, boxes in zip(axes, rows, strict=True):
+        for column, (title, detail) in enumerate(boxes):
+            if column:
+                ax.annotate("", (column - 0.4, 0), (column - 0.6, 0), arrowprops={"arrowstyle": "->"})
+            ax.text(
+                column,
+                0,
+                f"{title}\n{detail}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                linespacing=1.4,
+                bbox={"boxstyle": "round", "facecolor": "aliceblue", "edgecolor": "steelblue"},
+            )
+        ax.set(xlim=(-0.6, n_columns - 0.4), ylim=(-1, 1))
+        ax.axis("off")
+    return figure
+
+
+def ablations(groups, base):
+    """Draw what is changed in a base, group by group: the validation accuracy of each run and its mean.
+
+    Parameters
+    ----------
+    groups : dict of str to dict of str to sequence of float
+        For each group, for each change, the runs' accuracies.
+    base : sequence of float
+        Those of the base; the band is their range.
+    """
+    labels = [(group, label) for group, changes in groups.items() for label in changes]
+    figure, [[axes]] = _new_figure(0.22 * len(labels) + 1)
+    axes.axvspan(min(base), max(base), color="tab:gray", alpha=0.3, label="base, all its runs")
+    for row, (group, label) in enumerate(labels):
+        accuracies = groups[group][label]
+        color = f"C{list(groups).index(group) % 10}"
+        axes.scatter(accuracies, [row] * len(accuracies), color=color, s=14, alpha=0.7)
+        axes.plot([np.mean(accuracies)] * 2, [row - 0.35, row + 0.35], color=color, linewidth=2)
+    axes.set_yticks(range(len(labels)), [f"{group}: {label}" for group, label in labels], fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel="best validation accuracy: each run, and the mean")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower left", fontsize=8)
+    return figure
+
+
+def parallel_coordinates(columns, values):
+    """Draw each trial of a search as a line through its parameters, the better the darker.
+
+    Parameters
+    ----------
+    columns : dict of str to (sequence of float, sequence of float, sequence of str)
+        For each parameter: where each trial is on its axis, from 0 to 1, and the places and names of its ticks.
+    values : sequence of float
+        How good each trial is, NaN for one that failed.
+    """
+    values = np.asarray(values, float)
+    figure, [[axes]] = _new_figure(5)
+    # By rank, for a few bad trials would else take all the colours.
+    ranks = np.argsort(np.argsort(np.nan_to_num(values, nan=-np.inf))) / max(1, len(values) - 1)
+    positions = np.array([places for places, _, _ in columns.values()])
+    for trial in np.argsort(ranks):
+        axes.plot(
+            range(len(columns)), positions[:, trial], color=_colour(ranks[trial]), linewidth=0.5 + 1.5 * ranks[trial]
+        )
+    for x, (_, ticks, names) in enumerate(columns.values()):
+        axes.axvline(x, color="black", linewidth=0.5)
+        for tick, name in zip(ticks, names, strict=True):
+            axes.text(
+                x,
+                tick,
+                f" {name}",
+                fontsize=6,
+                va="center",
+                bbox={"facecolor": "white", "alpha": 0.7, "pad": 0.5, "lw": 0},
+            )
+    axes.set_xticks(range(len(columns)), list(columns), rotation=35, ha="right", fontsize=8)
+    axes.set(yticks=[], ylim=(-0.05, 1.05))
+    return figure
+
+
+def _colour(share):
+    return colormaps["viridis_r"](0.05 + 0.9 * share)
+
+
+def horizontal_bars(shares, xlabel):
+    """Draw a bar for each name, the longest on top; `shares` is a dict of str to float."""
+    names = sorted(shares, key=shares.get)
+    figure, [[axes]] = _new_figure(0.25 * len(names) + 0.8)
+    axes.barh(names, [shares[name] for name in names])
+    axes.set(xlabel=xlabel)
+    axes.grid(alpha=0.3, axis="x")
     return figure

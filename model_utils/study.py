@@ -118,7 +118,7 @@ class Study:
         with self._lock:
             self._own()
             self._close_cut_off()
-            trials = self._trials_now()
+            trials = self.trials
             n_taken = sum(is_finished(trial) or trial.state == TrialState.RUNNING for trial in trials)
             if n_taken >= self.space.n_trials:
                 return None
@@ -162,9 +162,14 @@ class Study:
 
     # What onlookers see
 
+    @property
+    def trials(self):
+        """All trials, as Optuna keeps them."""
+        return self._study.get_trials(deepcopy=False)
+
     def progress(self):
         """Return how many trials are finished, how many are running, and the best value so far, None without one."""
-        trials = self._trials_now()
+        trials = self.trials
         values = [trial.value for trial in trials if trial.state == TrialState.COMPLETE]
         n_running = sum(trial.state == TrialState.RUNNING for trial in trials)
         return sum(map(is_finished, trials)), n_running, max(values, default=None)
@@ -172,7 +177,7 @@ class Study:
     def rows(self):
         """Return a row for each finished trial, sorted by parameters: state, value, its parameters and its note."""
         rows = []
-        for trial in filter(is_finished, self._trials_now()):
+        for trial in filter(is_finished, self.trials):
             value = trial.value
             if trial.state == TrialState.PRUNED and trial.intermediate_values:
                 value = max(trial.intermediate_values.values())
@@ -182,9 +187,6 @@ class Study:
         return sorted(rows, key=lambda row: [str(row[parameter]) for parameter in self.space.distributions])
 
     # How it is done
-
-    def _trials_now(self):
-        return self._study.get_trials(deepcopy=False)
 
     def _prepare_suggestion(self, trials):
         if any(trial.state == TrialState.WAITING for trial in trials):
@@ -220,7 +222,7 @@ class Study:
 
     def _close(self, is_dead):
         """Close the running trials whose owner is dead, and queue their parameters, each once."""
-        trials = self._trials_now()
+        trials = self.trials
         queued = {trial.user_attrs.get("again") for trial in trials}
         for trial in trials:
             if trial.state != TrialState.RUNNING or not is_dead(trial.user_attrs.get("owner")):

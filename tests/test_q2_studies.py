@@ -72,7 +72,7 @@ def test_q2f_trial_of_a_dead_worker_is_tried_again_once(tmp_path, space):
         done = subprocess.run(command, cwd=experiments.ROOT, check=False)
         assert done.returncode == -signal.SIGKILL
     study = Study(tmp_path, "test", space)
-    cut_off = [(trial.params["x"], trial.params["kind"]) for trial in study._trials_now() if trial.params]
+    cut_off = [(trial.params["x"], trial.params["kind"]) for trial in study.trials if trial.params]
     living = Study(tmp_path, "test", space)
     number, _ = living.ask()  # of a worker that lives, so it stays his
     run_all(study)
@@ -191,7 +191,7 @@ def wait_for(folder, n_finished, n_running):
 
 def check_whole(study, n_trials):
     """Each of n trials was finished once; each one that was cut off was finished later, with the same parameters."""
-    trials = study._trials_now()
+    trials = study.trials
     assert sum(map(is_finished, trials)) == n_trials
     again = Counter(trial.user_attrs.get("again") for trial in trials)
     for trial in trials:
@@ -230,14 +230,14 @@ def test_q2f_study_on_ray_survives_a_killed_worker(tmp_path):
     pytest.importorskip("ray")
     process = run_command(tmp_path, "--trials", "10", "--workers", "2", "--ray-address", "local")
     study = wait_for(tmp_path, 1, 2)
-    owners = {tuple(trial.user_attrs["owner"]) for trial in study._trials_now() if "owner" in trial.user_attrs}
+    owners = {tuple(trial.user_attrs["owner"]) for trial in study.trials if "owner" in trial.user_attrs}
     assert {worker for _, worker in owners} == {"0", "1"}
     found = subprocess.run(["pgrep", "-f", "ray::work"], capture_output=True, text=True, check=True)
     os.kill(int(found.stdout.split()[0]), signal.SIGKILL)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     check_whole(study, 10)
-    assert any(not is_finished(trial) for trial in study._trials_now())
+    assert any(not is_finished(trial) for trial in study.trials)
 
 
 @pytest.mark.parametrize(

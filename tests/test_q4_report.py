@@ -3,15 +3,20 @@
 import json
 import re
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import precision_recall_fscore_support
 
+import comparison
 import mlp
 from benchmarks import report, rivals, rounds
-from data_preparation import Split, preprocess
-from model_utils.results import models_table, seeds_sentence, write_between_marks
+from data_preparation import N_OFFICIAL_TRAIN, Split, preprocess
+from model_utils import records, results
+from model_utils.results import models_table, write_between_marks
 from model_utils.tables import read_csv, write_csv
 
 ROOT = Path(mlp.__file__).parent
@@ -29,7 +34,8 @@ def test_q4_readme_shows_the_stored_results():
     stored = cells_by_model(models_table(ROOT / "models"))
     assert len(shown) >= 4
     assert shown == {name: stored[name] for name in shown}, "run make notebooks"
-    assert f"<!-- seeds -->\n{seeds_sentence()}\n<!-- /seeds -->" in README
+    for name in ("seeds", "networks", "libraries"):
+        assert f"<!-- {name} -->\n{results.TEXTS[name]()}\n<!-- /{name} -->" in README
     assert f"<!-- speed -->\n{report.speed_text()}\n<!-- /speed -->" in README
 
 
@@ -89,6 +95,100 @@ def test_q4_results_table_shows_each_models_stored_accuracy():
     for folder in folders:
         accuracy = json.loads((folder / "metrics.json").read_text())["test"]["accuracy"]
         assert stored[folder.name][0] == f"{accuracy:.4f}"
+
+
+def test_q4_every_saved_model_is_recorded_and_every_record_is_whole(official):
+    """What a record says of the test images follows from its predictions; scikit-learn is the outside truth."""
+    by_model = {record.model: record for record in records.load_records()}
+    assert {path.name for path in (ROOT / "models").glob("*/*") if path.suffix != ".tmp"} <= by_model.keys()
+    labels = official.labels[N_OFFICIAL_TRAIN:]
+    for record in by_model.values():
+        predictions = np.array(list(record.predictions)).astype(int)
+        test = record.metrics["test"]
+        assert test["accuracy"] == pytest.approx(np.mean(predictions == labels), abs=0.0005)
+        means = precision_recall_fscore_support(labels, predictions, average="macro")[:3]
+        assert [test[name] for name in ("precision", "recall", "f1")] == pytest.approx(means, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("title", "part", "bar"),
+    [
+        ("lenet5", "test", 0.905),
+        ("modern_lenet", "test", 0.92),
+        ("wide_cnn", "test", 0.94),
+        ("efficientnet_lite0_ImageNet_frozen", "test", 0.90),
+        ("efficientnet_lite0_ImageNet", "test", 0.94),
+        ("vit", "test", 0.91),
+    ],
+)
+def test_q4_recorded_networks_reach_their_bars(title, part, bar):
+    (record,) = (record for record in records.load_records() if record.title == title)
+    assert record.metrics[part]["accuracy"] >= bar
+
+
+def test_q4_networks_without_a_record_are_listed_as_not_measured(tmp_path):
+    record = records.load_records()[-1]
+    records.save_record(record._replace(title="resnet18"), tmp_path)
+    shown = cells_by_model(results.networks_table(tmp_path))
+    assert shown["resnet18"][0] == f"{record.metrics['test']['accuracy']:.4f}"
+    assert shown["vgg16_bn_ImageNet_frozen"] == ["not measured", *[""] * 8]
+    assert len(shown) == len(results.TRANSFER)
+
+
+def test_q4_damaged_record_is_named(tmp_path):
+    (tmp_path / "vit.json").write_text('{"title": "vit"}')
+    with pytest.raises(ValueError, match=r"vit\.json: not a record of a network"):
+        records.load_records(tmp_path)
+
+
+def test_q4_confused_pairs_count_both_ways():
+    matrix = np.zeros((10, 10), int)
+    matrix[0, 6], matrix[6, 0], matrix[2, 4], matrix[3, 3] = 5, 4, 7, 900
+    pairs = comparison.confused_pairs({"confusion_matrix": matrix.tolist()}, n=2)
+    assert pairs == [("T-shirt/top", "Shirt", 9), ("Pullover", "Coat", 7)]
+
+
+def test_q4_images_that_all_get_wrong():
+    record = records.load_records()[0]
+    two = [record._replace(predictions=digits) for digits in ("0123", "0923")]
+    predictions, indices = comparison.wrong_in_all(two, np.array([0, 1, 5, 4]))
+    assert indices.tolist() == [2, 3]
+    assert predictions.tolist() == [[2, 3], [2, 3]]
+
+
+def test_q4_libraries_learn_the_same_and_a_missing_one_is_left_out(small_splits, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(comparison, "SHAPES", ((784, 16, 10),))
+    monkeypatch.setattr(comparison, "LIBRARIES_EPOCHS", 4)
+    monkeypatch.setattr(comparison, "LIBRARIES_CSV", tmp_path / "libraries.csv")
+    monkeypatch.setattr(comparison, "load_splits", lambda: small_splits)
+    monkeypatch.setattr(comparison, "libraries_table", lambda: results.libraries_table(tmp_path / "libraries.csv"))
+    monkeypatch.setitem(sys.modules, "keras", None)  # as if it were not installed
+    assert comparison.main(["libraries"]) == 0
+    output = capsys.readouterr().out
+    assert "left out: Keras" in output
+    assert "pip install -r requirements-keras.txt" in output
+    rows = read_csv(tmp_path / "libraries.csv", ["system", "version", "network", "processor", "commit"])
+    assert [row["system"] for row in rows] == [
+        "Perceptron",
+        "MLPClassifier",
+        "NumPy by hand",
+        "PyTorch",
+        "scikit-learn",
+    ]
+    assert all(row["test_accuracy"] > 0.6 for row in rows)
+
+
+def test_q4_keras_learns_the_same(small_splits):
+    pytest.importorskip("keras")
+    # In a process of its own: Keras keeps to the backend that it was first imported with.
+    program = (
+        "import comparison; from data_preparation import load_splits\n"
+        "row = comparison.learn('Keras', (784, 16, 10), load_splits(train=3000, validation=1000), 4)\n"
+        "print('accuracy', row['validation_accuracy'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) > 0.6
 
 
 def test_q4_readme_points_to_what_exists():

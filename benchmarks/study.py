@@ -1,0 +1,96 @@
+"""Measure what a study costs besides its trials, what a second worker gains, and that kills lose nothing: make bench.
+
+The study is that of `python experiments.py run mlp`. One worker and then two run the whole of it, each worker on a
+processor core of its own. Then a shorter one, on fewer images, is killed with SIGKILL, all its processes at once, at
+twenty random moments, and finished.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+import experiments
+import studies
+from benchmarks.report import STUDY_KILLS, STUDY_SPEED, study_text
+from benchmarks.rounds import measured_where
+from model_utils.study import is_finished
+from model_utils.tables import write_csv
+
+TRIALS, TRAIN_SIZE = studies.STUDIES["mlp"].space.n_trials, studies.STUDIES["mlp"].train_size
+KILLS, KILLED_TRIALS, KILLED_TRAIN_SIZE = 20, 30, 1_000
+
+
+def command(folder, n_trials, train_size, workers):
+    """The command line of a study."""
+    options = ["--folder", str(folder), "--trials", str(n_trials), "--train-size", str(train_size)]
+    return [sys.executable, str(experiments.ROOT / "experiments.py"), "run", "mlp", *options, "--workers", str(workers)]
+
+
+def access(folder, n_trials, train_size):
+    """Look into the study of the same options."""
+    arguments = ["show", "mlp", "--folder", str(folder), "--trials", str(n_trials), "--train-size", str(train_size)]
+    return experiments.open_study(experiments.parse(arguments))[1]
+
+
+def time_study(folder, workers):
+    """Run the whole study with so many workers, each on a core of its own; return a row of what it took."""
+    cores = sorted(os.sched_getaffinity(0))[:workers]
+    started = time.perf_counter()
+    subprocess.run(
+        command(folder, TRIALS, TRAIN_SIZE, workers), check=True, preexec_fn=partial(os.sched_setaffinity, 0, cores)
+    )
+    wall = time.perf_counter() - started
+    rows = access(folder, TRIALS, TRAIN_SIZE).rows()
+    in_trials = sum(row["seconds"] for row in rows)
+    return {
+        "workers": workers,
+        "trials": len(rows),
+        "seconds": round(wall, 2),
+        "seconds_in_trials": round(in_trials, 2),
+    } | measured_where()
+
+
+def kill_and_finish(folder, rng):
+    """Kill a study at random moments, finish it, and return a row: kills, and trials lost or done twice."""
+    arguments = (KILLED_TRIALS, KILLED_TRAIN_SIZE)
+    n_kills = finished_before = lost = 0
+    for _ in tqdm(range(KILLS), desc="kills", file=sys.stdout):
+        process = subprocess.Popen(command(folder, *arguments, 2), stdout=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(rng.uniform(4, 20))  # it takes some seconds to start
+        os.killpg(process.pid, signal.SIGKILL)
+        n_kills += process.wait() == -signal.SIGKILL
+        n_finished, _, _ = access(folder, *arguments).progress()
+        lost += max(0, finished_before - n_finished)
+        finished_before = n_finished
+    subprocess.run(command(folder, *arguments, 2), check=True)
+    study = access(folder, *arguments)
+    n_finished, n_running, _ = study.progress()
+    again = [trial.user_attrs["again"] for trial in study.trials if "again" in trial.user_attrs]
+    cut_off = [trial.number for trial in study.trials if trial.state.is_finished() and not is_finished(trial)]
+    return {
+        "kills": n_kills,
+        "trials": n_finished,
+        "cut_off": len(cut_off),
+        "lost": lost + n_running + len(set(cut_off) - set(again)),
+        "done_twice": len(again) - len(set(again)) + max(0, n_finished - KILLED_TRIALS),
+    } | measured_where()
+
+
+def main():
+    """Measure, and store in results/."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_csv(STUDY_KILLS, [kill_and_finish(Path(folder) / "killed", random.Random(0))])
+        write_csv(STUDY_SPEED, [time_study(Path(folder) / str(workers), workers) for workers in (1, 2)])
+    print(study_text())
+
+
+if __name__ == "__main__":
+    main()
