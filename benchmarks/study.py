@@ -1,8 +1,8 @@
 """Measure what a study costs besides its trials, what a second worker gains, and that kills lose nothing: make bench.
 
-The study is that of `python experiments.py run mlp`. One worker and then two run the whole of it, each worker on a
-processor core of its own. Then a shorter one, on fewer images, is killed with SIGKILL, all its processes at once, at
-twenty random moments, and finished.
+The study is `python experiments.py run mlp_random`, on fewer images: its trials are the same whoever runs them in
+whatever order. One worker and then two run the whole of it, each worker on a processor core of its own. And a shorter
+one is killed with SIGKILL, all its processes at once, at twenty random moments, and finished.
 """
 
 import os
@@ -18,25 +18,25 @@ from pathlib import Path
 from tqdm import tqdm
 
 import experiments
-import studies
 from benchmarks.report import STUDY_KILLS, STUDY_SPEED, study_text
 from benchmarks.rounds import measured_where
 from model_utils.study import is_finished
 from model_utils.tables import write_csv
 
-TRIALS, TRAIN_SIZE = studies.STUDIES["mlp"].space.n_trials, studies.STUDIES["mlp"].train_size
+NAME = "mlp_random"
+TRIALS, TRAIN_SIZE = 100, 12_000
 KILLS, KILLED_TRIALS, KILLED_TRAIN_SIZE = 20, 30, 1_000
 
 
 def command(folder, n_trials, train_size, workers):
     """The command line of a study."""
     options = ["--folder", str(folder), "--trials", str(n_trials), "--train-size", str(train_size)]
-    return [sys.executable, str(experiments.ROOT / "experiments.py"), "run", "mlp", *options, "--workers", str(workers)]
+    return [sys.executable, str(experiments.ROOT / "experiments.py"), "run", NAME, *options, "--workers", str(workers)]
 
 
 def access(folder, n_trials, train_size):
     """Look into the study of the same options."""
-    arguments = ["show", "mlp", "--folder", str(folder), "--trials", str(n_trials), "--train-size", str(train_size)]
+    arguments = ["show", NAME, "--folder", str(folder), "--trials", str(n_trials), "--train-size", str(train_size)]
     return experiments.open_study(experiments.parse(arguments))[1]
 
 

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # its greetings; progress is the caller's business
 
-SAMPLERS = ("tpe", "grid")
+SAMPLERS = ("tpe", "random", "grid")
 CUT_OFF = "cut off"
 
 
@@ -32,8 +32,9 @@ class Space(NamedTuple):
         Of each parameter; for a grid, all of them categorical.
     n_trials : int
         How many are to be finished.
-    sampler : {"tpe", "grid"}
-        The tree-structured Parzen estimator of J. Bergstra et al., 2011, or every combination once.
+    sampler : {"tpe", "random", "grid"}
+        The tree-structured Parzen estimator of J. Bergstra et al., 2011, which learns from the trials before; points
+        drawn at random; or every combination once.
     pruner : optuna.pruners.BasePruner
         Which trials are given up early, by what they report; none unless asked for.
     seed : int
@@ -198,7 +199,11 @@ class Study:
             # A generator of its own for each trial: what is suggested depends on the trials before it, not on how
             # often the study was interrupted.
             seed = int(np.random.SeedSequence([self.space.seed, len(trials)]).generate_state(1)[0])
-            self._study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+            self._study.sampler = (
+                optuna.samplers.RandomSampler(seed)
+                if self.space.sampler == "random"
+                else optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+            )
 
     def _grid(self):
         choices = [distribution.choices for distribution in self.space.distributions.values()]

@@ -103,7 +103,7 @@ def test_q2f_bad_trials_are_pruned(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sampler": "random"}, "sampler: expected one of tpe, grid, got 'random'"),
+        ({"sampler": "cmaes"}, "sampler: expected one of tpe, random, grid, got 'cmaes'"),
         ({"n_trials": 0}, "n_trials: expected an integer of at least 1, got 0"),
         ({"distributions": {}}, "expected at least one parameter"),
         ({"distributions": {"x": (0, 1)}}, r"expected a distribution for x, got \(0, 1\)"),
