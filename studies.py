@@ -177,12 +177,16 @@ STUDIES["mlp_ablations"] = Experiment(
 
 
 def ranked(name, rank):
-    """Return the parameters of the trial that came out so far from the top of an exported study, from 1."""
+    """Return the parameters of the trial that came out so far from the top of an exported study, counted from 1.
+
+    Trials with the same parameters count once.
+    """
     distributions = STUDIES[name].space.distributions
     rows = read_csv(RESULTS / f"study_{name}.csv", (*distributions, "state", "reason"))
-    rows = [row for row in rows if row["state"] == "complete"]
-    row = sorted(rows, key=lambda row: -row["value"])[rank - 1]
-    return {parameter: _parse(row[parameter], distribution) for parameter, distribution in distributions.items()}
+    rows = sorted((row for row in rows if row["state"] == "complete"), key=lambda row: -row["value"])
+    points = dict.fromkeys(tuple(row[parameter] for parameter in distributions) for row in rows)
+    texts = zip(distributions, list(points)[rank - 1], strict=True)
+    return {parameter: _parse(text, distributions[parameter]) for parameter, text in texts}
 
 
 def _parse(text, distribution):
