@@ -1,4 +1,4 @@
-# make run | test | notebooks | lab | bench: each sets up .venv first if requirements.txt changed since the last time.
+# make run | test | notebooks | report | lab | bench: each sets up .venv first if requirements.txt changed since the last time.
 
 BIN := .venv/bin
 NOTEBOOKS := mlp_implementation.ipynb cnn_implementation.ipynb
@@ -7,7 +7,7 @@ READY := .venv/.ready
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: run test notebooks lab bench clean
+.PHONY: run test notebooks report lab bench clean
 
 run: $(READY)
 	@rm -rf runs/models && mkdir -p runs
@@ -35,6 +35,10 @@ notebooks: $(READY)
 	$(BIN)/python comparison.py record models/*/*
 	$(BIN)/python -m model_utils.results --into README.md
 
+# REPORT.md and its figures from the stored results, and runs/report.html to hand in.
+report: $(READY)
+	$(BIN)/python report.py
+
 lab: $(READY)
 	$(BIN)/jupyter lab $(firstword $(NOTEBOOKS))
 
@@ -42,7 +46,7 @@ lab: $(READY)
 bench: $(READY)
 	@grep -v '^#' benchmarks/requirements.txt | while read package; do \
 		$(BIN)/python -m pip install --disable-pip-version-check -q $$package || echo "not to be had: $$package"; done
-	$(foreach benchmark,mlp_race mlp_growth prediction cnn_epoch cnn_accuracy,$(BIN)/python -m benchmarks.$(benchmark) &&) \
+	$(foreach benchmark,mlp_race mlp_growth prediction cnn_epoch cnn_accuracy study,$(BIN)/python -m benchmarks.$(benchmark) &&) \
 	$(BIN)/python -m benchmarks.report README.md
 
 clean:

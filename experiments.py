@@ -155,11 +155,21 @@ def store(path, histories, base, variants):
 
 def load(path, base, variants):
     """Read what `store` wrote; see `load_rows`."""
+    return by_run(load_rows(path, _each(base, variants), text_columns=("setting",)))
+
+
+def by_run(rows):
+    """Make of the rows that `store` wrote what `compare` returned."""
     histories = {}
-    for row in load_rows(path, _each(base, variants), text_columns=("setting",)):
+    for row in rows:
         runs = histories.setdefault(row.pop("setting"), {})
         runs.setdefault(row.pop("run"), []).append(row)
     return {label: list(runs.values()) for label, runs in histories.items()}
+
+
+def best_accuracies(runs):
+    """Return the best validation accuracy of each of some runs."""
+    return [mlp.best_epoch(run)["validation_accuracy"] for run in runs]
 
 
 def _each(base, variants):
@@ -180,7 +190,7 @@ def describe(histories):
         accuracy, and the mean training accuracy of the last epoch. Then a sentence on which variants lie within two
         standard errors of the best one; with one run each, or one variant, there is no telling, and no sentence.
     """
-    bests = {label: [mlp.best_epoch(run)["validation_accuracy"] for run in runs] for label, runs in histories.items()}
+    bests = {label: best_accuracies(runs) for label, runs in histories.items()}
     means = {label: np.mean(accuracies) for label, accuracies in bests.items()}
     is_repeated = all(len(accuracies) > 1 for accuracies in bests.values())
     stds = {label: np.std(accuracies, ddof=1) for label, accuracies in bests.items()} if is_repeated else {}
@@ -294,7 +304,10 @@ def _parser():
         "run": (_run_command, "run a study, or go on with it, until all its trials are finished"),
         "work": (_work_command, "be one more worker of a study"),
         "show": (_show_command, "print the trials of a study, best first"),
-        "export": (_export_command, "write the trials of a study to results/study_NAME.csv"),
+        "export": (
+            _export_command,
+            "write the trials of a study to results/study_NAME.csv, and its settings beside them",
+        ),
     }
     for name, (function, text) in texts.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
@@ -358,6 +371,7 @@ def _export_command(args):
         raise ValueError(f"{args.study}: no trial is finished yet")
     path = args.results / f"study_{args.study}.csv"
     write_csv(path, rows)
+    _settings_path(path).write_text(json.dumps(study.origin, indent=2) + "\n", encoding="utf-8")
     print(path)
     return 0
 

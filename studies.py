@@ -186,10 +186,11 @@ def ranked(name, rank):
     rows = sorted((row for row in rows if row["state"] == "complete"), key=lambda row: -row["value"])
     points = dict.fromkeys(tuple(row[parameter] for parameter in distributions) for row in rows)
     texts = zip(distributions, list(points)[rank - 1], strict=True)
-    return {parameter: _parse(text, distributions[parameter]) for parameter, text in texts}
+    return {parameter: parse(text, distributions[parameter]) for parameter, text in texts}
 
 
-def _parse(text, distribution):
+def parse(text, distribution):
+    """Read a parameter as an exported study has it."""
     if isinstance(distribution, CategoricalDistribution):
         return next(choice for choice in distribution.choices if str(choice) == text)
     return int(text) if isinstance(distribution, IntDistribution) else float(text)

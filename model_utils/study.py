@@ -86,12 +86,7 @@ class Study:
         self._study.pruner = space.pruner
 
     def _check_origin(self):
-        as_json = {
-            parameter: optuna.distributions.distribution_to_json(distribution)
-            for parameter, distribution in self.space.distributions.items()
-        }
-        origin = {"distributions": as_json, "sampler": self.space.sampler, "seed": self.space.seed}
-        origin = json.loads(json.dumps(origin | self.space.shared))
+        origin = self.origin
         begun_with = self._study.user_attrs.get("origin", origin)
         if begun_with != origin:
             different = ", ".join(name for name in origin if begun_with.get(name) != origin[name])
@@ -162,6 +157,16 @@ class Study:
             self._close(lambda owner: owner == [self._owner.stem, worker])
 
     # What onlookers see
+
+    @property
+    def origin(self):
+        """What the study searches and what its trials share, as JSON keeps it."""
+        distributions = {
+            parameter: json.loads(optuna.distributions.distribution_to_json(distribution))
+            for parameter, distribution in self.space.distributions.items()
+        }
+        origin = {"distributions": distributions, "sampler": self.space.sampler, "seed": self.space.seed}
+        return json.loads(json.dumps(origin | self.space.shared))
 
     @property
     def trials(self):
