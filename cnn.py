@@ -476,11 +476,11 @@ def extract_features(backbone, images, progress=False):
 
 
 @torch.inference_mode()
-def _in_batches(backbone, function, images, progress=False, batch_size=250):
+def _in_batches(backbone, function, images, progress=False):
     """Apply a function of a backbone, in evaluation mode, to any number of images; return an array."""
     backbone.eval()
     device = next(backbone.parameters()).device
-    batches = as_tensor(images).split(batch_size)
+    batches = as_tensor(images).split(backbone.n_at_once)
     bar = tqdm(batches, desc="features", unit="batch", file=sys.stdout, mininterval=0.5, disable=not progress)
     return torch.cat([function(batch.to(device)).cpu() for batch in bar]).numpy()
 

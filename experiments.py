@@ -421,7 +421,10 @@ def _options(args):
 
 
 def _on_this_machine(args):
-    """Return functions that start a worker, and stop all: each a process with its share of the processor."""
+    """Return functions that start a worker, and stop all: each a process with its share of the processor.
+
+    If this process alone is killed, its workers go on; the next one that is started finds their trials in good hands.
+    """
     # Not all processors may be ours; only Linux can tell.
     n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     n_threads = str(max(1, n_processors // args.workers))

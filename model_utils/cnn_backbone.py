@@ -34,9 +34,12 @@ class Backbone(nn.Module):
     ----------
     views : tuple of (int, int)
         The steps, in pixels down and right, by which an image is moved for its mean features.
+    n_at_once : int
+        Images to compute features of at a time, where nothing is trained.
     """
 
     views = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
+    n_at_once = 250
 
     def __init__(self, n_features, n_classes=10, dropout=0.0):
         check_count("n_features", n_features)

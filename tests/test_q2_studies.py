@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.exceptions import StorageInternalError
 
 import cnn
 import experiments
@@ -146,6 +147,20 @@ def test_q2f_trials_that_raise_or_diverge_are_recorded_and_the_study_goes_on(tmp
     assert math.isnan(rows["diverging"]["value"])
     assert rows["diverging"]["reason"].startswith("TrainingDiverged: loss is")
     assert rows["impossible"]["reason"].startswith("ValueError: hidden_sizes: expected")
+
+
+def test_q2f_full_disk_is_no_failure_of_the_trial(tmp_path, small_splits, monkeypatch):
+    study = Study(tmp_path, "test", TPE)
+    experiment = studies.Experiment(TPE, mlp.Hyperparameters(epochs=2), lambda parameters: {}, 3000)
+
+    def full_disk(*arguments):
+        raise StorageInternalError("database or disk is full")
+
+    monkeypatch.setattr(study, "report", full_disk)
+    with pytest.raises(StorageInternalError):
+        experiments.run_trials(study, experiment, small_splits)
+    assert study.progress()[:2] == (0, 1)  # unfinished, so the next worker tries it again
+    assert study.rows() == []
 
 
 @pytest.mark.parametrize("name", list(studies.STUDIES))

@@ -127,6 +127,7 @@ def test_padding_beforehand_is_the_same_convolution():
     theirs = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval()
     theirs.load_state_dict(ours.state_dict())
     images = torch.rand(2, 3, 40, 40)
+    torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-5)
     with torch.inference_mode():
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-5)
 

@@ -13,6 +13,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 import comparison
 import mlp
+import report as build_report
 from benchmarks import report, rivals, rounds
 from data_preparation import N_OFFICIAL_TRAIN, Split, preprocess
 from model_utils import records, results
@@ -37,6 +38,20 @@ def test_q4_readme_shows_the_stored_results():
     for name in ("seeds", "networks", "libraries"):
         assert f"<!-- {name} -->\n{results.TEXTS[name]()}\n<!-- /{name} -->" in README
     assert f"<!-- speed -->\n{report.speed_text()}\n<!-- /speed -->" in README
+
+
+def test_q4_report_is_what_the_stored_results_make_it():
+    shown = (ROOT / "REPORT.md").read_text(encoding="utf-8")
+    assert shown == build_report.build(), "run make report"
+    for path in re.findall(r"\]\((figures/[^)]+)\)", shown):
+        assert (ROOT / path).exists(), path
+
+
+def test_q4_reports_page_has_its_figures_in_it():
+    page = build_report.to_html((ROOT / "REPORT.md").read_text(encoding="utf-8"))
+    assert page.count("data:image/png;base64,") == len(re.findall(r"!\[", page_source := build_report.build()))
+    assert "<table>" in page
+    assert "{" not in re.sub(r"`[^`]*`", "", page_source)
 
 
 def test_q4_numpy_mlp_was_faster_than_pytorch():
@@ -194,7 +209,10 @@ def test_q4_keras_learns_the_same(small_splits):
 def test_q4_readme_points_to_what_exists():
     for target, anchor in re.findall(r"\]\(([^)#:]+)(#[^)]*)?\)", README):
         assert (ROOT / target).exists(), target
-        if anchor:
+        if anchor and target.endswith(".md"):
+            titles = re.findall(r"^#+ (.*)", (ROOT / target).read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor[1:] in [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles], anchor
+        elif anchor:
             assert f"## {anchor[1:].replace('-', ' ')}" in (ROOT / target).read_text(encoding="utf-8").replace("-", " ")
     for file, tests in re.findall(r"\]\((tests/\w+\.py)\) `(\w+)\*`", README):
         assert f"def {tests}" in (ROOT / file).read_text(encoding="utf-8")
