@@ -172,7 +172,7 @@ STUDIES["mlp_ablations"] = Experiment(
     ),
     ABLATION_BASE,
     lambda parameters: ABLATIONS[parameters["setting"]] | {"seed": parameters["seed"]},
-    train_size=48_000,
+    train_size=24_000,
 )
 
 

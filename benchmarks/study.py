@@ -24,7 +24,7 @@ from model_utils.study import is_finished
 from model_utils.tables import write_csv
 
 NAME = "mlp_random"
-TRIALS, TRAIN_SIZE = 100, 12_000
+TRIALS, TRAIN_SIZE = 100, 6_000
 KILLS, KILLED_TRIALS, KILLED_TRAIN_SIZE = 20, 30, 1_000
 
 
