@@ -213,5 +213,5 @@ def _best_of(name, n_seeds, base, train_size):
     )
 
 
-STUDIES["mlp_best"] = _best_of("mlp", 5, mlp.Hyperparameters(epochs=20), 48_000)
+STUDIES["mlp_best"] = _best_of("mlp", 5, mlp.Hyperparameters(epochs=10), 48_000)
 STUDIES["cnn_best"] = _best_of("cnn", 3, replace(STUDIES["cnn"].base, epochs=3), 24_000)
