@@ -1,7 +1,6 @@
 """The declared studies: what each searches, what it trains, and on how many images. `experiments.py` runs them."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
