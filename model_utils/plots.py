@@ -299,9 +299,21 @@ def labelled_points(points, xlabel, ylabel):
     xlabel, ylabel : str
     """
     figure, [[axes]] = _new_figure(5)
-    for name, (x, y) in points.items():
+    xs, ys = np.array(list(points.values())).T
+    for i, (name, (x, y)) in enumerate(points.items()):
         axes.scatter(x, y, s=25)
-        axes.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8)
+        # Names go into the picture, and below their point where one from above would be in the way.
+        is_left = x < np.sqrt(xs.min() * xs.max())
+        is_near = (np.abs(ys[:i] - y) < 0.05 * np.ptp(ys)) & (np.abs(np.log10(xs[:i] / x)) < 1)
+        axes.annotate(
+            name,
+            (x, y),
+            xytext=(6 if is_left else -6, -5 if is_near.any() else 3),
+            textcoords="offset points",
+            ha="left" if is_left else "right",
+            va="top" if is_near.any() else "bottom",
+            fontsize=8,
+        )
     axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
     axes.margins(x=0.12)
     axes.grid(alpha=0.3)
