@@ -207,20 +207,12 @@ def repeated_table(name):
     return markdown_table(["rank in the search", "best validation accuracy", "n"], rows)
 
 
-def marginal_table(name, parameter):
-    """Lay out the mean over all complete trials of a search, for each value of a parameter."""
-    groups = values_by(stored_trials(name), parameter)
-    rows = [(value, f"{statistics.mean(v):.4f}", f"{max(v):.4f}", len(v)) for value, v in sorted(groups.items())]
-    return markdown_table([parameter, "mean validation accuracy", "best", "trials"], rows)
-
-
 def values():
     """Return all that the template names."""
-    records = {record.title: record for record in load_records()}
     states = [row["state"] for row in stored_trials("mlp")]
     changes = ablation_rows()
     base, _ = ablations()
-    values = {name: text() for name, text in results.TEXTS.items()} | {
+    return {name: text() for name, text in results.TEXTS.items()} | {
         "study_speed": speed.study_text(),
         "race": speed.race_text(),
         "memory": speed.memory_text(),
@@ -238,14 +230,8 @@ def values():
         "candidates": experiments.describe(stored_histories("mlp_candidates")),
         "cnn_finalists": experiments.describe(stored_histories("cnn_finalists")),
         "cnn_inits": experiments.describe(stored_histories("cnn_inits")),
-        "cnn_search_table": search_table("cnn"),
-        "cnn_search_kernels": marginal_table("cnn", "kernels"),
-        "cnn_search_init": marginal_table("cnn", "init"),
-        "cnn_repeated": repeated_table("cnn_best"),
         "lenet_steps": experiments.describe(stored_histories("lenet_steps")),
-        "n_networks": len(records),
     }
-    return values
 
 
 def build():
