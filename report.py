@@ -14,10 +14,10 @@ import optuna
 from nbconvert import HTMLExporter
 from optuna.distributions import CategoricalDistribution
 
+import cnn
 import experiments
 from benchmarks import report as speed
 from model_utils import plots, results
-from model_utils.cnn_backbone import CNNBackbone
 from model_utils.records import load_records
 from model_utils.tables import markdown_table, read_csv
 from studies import CHANNELS, KERNELS, POOLINGS, STUDIES, parse
@@ -94,7 +94,8 @@ def axis_of(texts, distribution):
     if isinstance(distribution, CategoricalDistribution):
         names = [str(choice) for choice in distribution.choices]
         ticks = np.linspace(0, 1, len(names))
-        return [ticks[names.index(text)] for text in texts], ticks, names
+        shown = [name.replace("mean_squared_error", "squared error") for name in names]
+        return [ticks[names.index(text)] for text in texts], ticks, shown
     low, high = distribution.low, distribution.high
     scale = math.log if getattr(distribution, "log", False) else float
 
@@ -122,7 +123,7 @@ def draw_figures():
         for pooling in POOLINGS
     ]
     records = load_records()
-    cnn5 = CNNBackbone()
+    cnn5 = cnn.build(cnn.Hyperparameters())
     return {
         "architectures": plots.block_diagram(
             [
@@ -138,7 +139,7 @@ def draw_figures():
                     ("image", "28 x 28"),
                     *(
                         (f"conv 3 x 3, {n}", f"ReLU, max pool\n{n} x {size} x {size}")
-                        for n, size in zip(cnn5.channels, cnn5.map_sizes, strict=True)
+                        for n, size in zip(cnn.Hyperparameters().channels, cnn5.map_sizes, strict=True)
                     ),
                     ("fully connected", "256 features"),
                     ("head", "10 logits,\nfor training only"),
