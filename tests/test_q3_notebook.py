@@ -21,6 +21,7 @@ def small_run(tmp_path_factory):
         "rerun_finalists": True,
         "rerun_inits": True,
         "rerun_seeds": True,
+        "rerun_lenets": True,
         "train_size": 1000,
         "validation_size": 300,
         "backbone_epochs": 2,
@@ -30,6 +31,7 @@ def small_run(tmp_path_factory):
         "study_epochs": 1,
         "finalist_epochs": 1,
         "seeds_epochs": 1,
+        "lenet_epochs": 1,
         "comparison_seeds": 2,
     }
     notebooks.run(NOTEBOOK, folder / "run.ipynb", parameters)
@@ -39,7 +41,7 @@ def small_run(tmp_path_factory):
 def test_q3d_notebook_runs_from_top_to_bottom(small_run):
     notebooks.check_outputs(small_run / "run.ipynb")
     names = {path.name for path in (small_run / "results").iterdir()}
-    studies = ("cnn_architectures", "cnn_finalists", "cnn_inits", "cnn_seeds")
+    studies = ("cnn_architectures", "cnn_finalists", "cnn_inits", "cnn_seeds", "lenet_steps")
     assert names == {f"{study}.{kind}" for study in studies for kind in ("csv", "json")}
 
 

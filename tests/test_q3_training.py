@@ -464,7 +464,7 @@ def test_q3d_a_killed_training_goes_on_to_the_same_weights(saved_folder, tmp_pat
         process.send_signal(end)
         # Python drops a Ctrl-C that comes while it tidies up an object. A person would press again.
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
+            process.wait(1.5)
     _, error = process.communicate()
     if end == signal.SIGINT:
         assert process.returncode == 130

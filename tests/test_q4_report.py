@@ -49,9 +49,9 @@ def test_q4_report_is_what_the_stored_results_make_it():
 
 def test_q4_reports_page_has_its_figures_in_it():
     page = build_report.to_html((ROOT / "REPORT.md").read_text(encoding="utf-8"))
-    assert page.count("data:image/png;base64,") == len(re.findall(r"!\[", page_source := build_report.build()))
+    n_figures = len(re.findall(r"!\[", build_report.build()))
+    assert len(re.findall(r'<img[^>]*src="data:image/png;base64,', page)) == n_figures > 5
     assert "<table>" in page
-    assert "{" not in re.sub(r"`[^`]*`", "", page_source)
 
 
 def test_q4_numpy_mlp_was_faster_than_pytorch():
