@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -455,7 +456,15 @@ def test_q3d_a_saved_pair_is_not_overwritten_unasked(saved_folder, capsys):
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_q3d_a_killed_training_goes_on_to_the_same_weights(saved_folder, tmp_path, end):
     command = [sys.executable, "cnn.py", *train_small(models_dir=tmp_path)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Shells start what runs in the background with Ctrl-C ignored, and tests may run there.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     checkpoint = tmp_path / f"{saved_folder.name[: saved_folder.name.index('_mlp')]}.checkpoint.tmp"
     while not checkpoint.exists():
         assert process.poll() is None, "ended before its first checkpoint"
