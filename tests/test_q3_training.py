@@ -471,7 +471,7 @@ def test_q3d_a_killed_training_goes_on_to_the_same_weights(saved_folder, tmp_pat
         time.sleep(0.01)
     while process.poll() is None:
         process.send_signal(end)
-        # Python drops a Ctrl-C that comes while it tidies up an object. A person would press again.
+        # A Ctrl-C can get lost in an object's destructor, where Python only prints it. A person would press again.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(1.5)
     _, error = process.communicate()
