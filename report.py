@@ -186,8 +186,8 @@ def ablation_rows():
 
 
 def search_table(name, n=5):
-    """Lay out the best trials of a search, a column each."""
-    rows = sorted((row for row in stored_trials(name) if row["state"] == "complete"), key=lambda row: -row["value"])[:n]
+    """Lay out the best points of a search, a column each."""
+    rows = sorted(distinct_points(name), key=lambda row: -row["value"])[:n]
     lines = [[parameter, *(_short(row[parameter]) for row in rows)] for parameter in STUDIES[name].space.distributions]
     lines.append(["validation accuracy", *(f"{row['value']:.4f}" for row in rows)])
     return markdown_table(["", *(f"{rank}" for rank in range(1, len(rows) + 1))], lines)
@@ -206,6 +206,25 @@ def repeated_table(name):
     groups = values_by(stored_trials(name), "rank")
     rows = [(rank, mean_and_std(values), len(values)) for rank, values in sorted(groups.items())]
     return markdown_table(["rank in the search", "best validation accuracy", "n"], rows)
+
+
+def distinct_points(name):
+    """Return the complete trials of a search by their parameters; a point that was tried again came out the same."""
+    distributions = STUDIES[name].space.distributions
+    complete = [row for row in stored_trials(name) if row["state"] == "complete"]
+    return list({tuple(row[parameter] for parameter in distributions): row for row in complete}.values())
+
+
+def marginal_table(name, *parameters):
+    """Lay out the mean over the points of a search, for each combination of some parameters' values."""
+    groups = {}
+    for row in distinct_points(name):
+        groups.setdefault(tuple(row[parameter] for parameter in parameters), []).append(row["value"])
+    rows = [
+        (*combination, f"{statistics.mean(values):.4f}", f"{max(values):.4f}", len(values))
+        for combination, values in sorted(groups.items())
+    ]
+    return markdown_table([*parameters, "mean validation accuracy", "best", "points"], rows)
 
 
 def values():
@@ -230,6 +249,12 @@ def values():
         "ablations_gained": "; ".join(f"{name} {difference:+.4f}" for name, difference in changes[:-5:-1]),
         "candidates": experiments.describe(stored_histories("mlp_candidates")),
         "cnn_finalists": experiments.describe(stored_histories("cnn_finalists")),
+        "cnn_n_trials": len(stored_trials("cnn")),
+        "cnn_n_points": len(distinct_points("cnn")),
+        "cnn_search_table": search_table("cnn"),
+        "cnn_search_kernels": marginal_table("cnn", "kernels"),
+        "cnn_search_init": marginal_table("cnn", "epochs", "init"),
+        "cnn_repeated": repeated_table("cnn_best"),
         "cnn_inits": experiments.describe(stored_histories("cnn_inits")),
         "lenet_steps": experiments.describe(stored_histories("lenet_steps")),
     }
