@@ -105,11 +105,16 @@ def axis_of(texts, distribution):
     return [place(float(text)) for text in texts], (0, 1), (f"{low:g}", f"{high:g}")
 
 
+def draw_search(name):
+    """Draw the trials of a search as parallel coordinates."""
+    rows = stored_trials(name)
+    distributions = STUDIES[name].space.distributions
+    columns = {parameter: axis_of([row[parameter] for row in rows], d) for parameter, d in distributions.items()}
+    return plots.parallel_coordinates(columns, [row["value"] for row in rows])
+
+
 def draw_figures():
     """Draw every figure of the report; return them by name."""
-    rows = stored_trials("mlp")
-    distributions = STUDIES["mlp"].space.distributions
-    columns = {name: axis_of([row[name] for row in rows], d) for name, d in distributions.items()}
     base, groups = ablations()
     architectures = stored_histories("cnn_architectures")
     grids = [
@@ -153,7 +158,7 @@ def draw_figures():
                 ],
             ]
         ),
-        "search": plots.parallel_coordinates(columns, [row["value"] for row in rows]),
+        "search": draw_search("mlp"),
         "importance": plots.horizontal_bars(importances("mlp"), "share of the variance of validation accuracy"),
         "ablations": plots.ablations(groups, base),
         "candidates": plots.comparison(stored_histories("mlp_candidates"), "MLP, at full length"),
@@ -161,6 +166,7 @@ def draw_figures():
             np.array(grids), [f"{name} pooling" for name in POOLINGS], list(CHANNELS), [f"kernels {k}" for k in KERNELS]
         ),
         "cnn_finalists": plots.comparison(stored_histories("cnn_finalists"), "CNN, finalists"),
+        "cnn_search": draw_search("cnn"),
         "cnn_inits": plots.comparison(stored_histories("cnn_inits"), "CNN, first weights"),
         "lenet_steps": plots.comparison(stored_histories("lenet_steps"), "LeNet, step by step"),
         "networks": plots.labelled_points(

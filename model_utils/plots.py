@@ -496,7 +496,8 @@ def parallel_coordinates(columns, values):
     figure, [[axes]] = _new_figure(5)
     # By rank, for a few bad trials would else take all the colours.
     ranks = np.argsort(np.argsort(np.nan_to_num(values, nan=-np.inf))) / max(1, len(values) - 1)
-    positions = np.array([places for places, _, _ in columns.values()])
+    # Lifted a little by rank, for lines through the same value would else cover each other.
+    positions = np.array([places for places, _, _ in columns.values()]) + 0.06 * (ranks - 0.5)
     for trial in np.argsort(ranks):
         axes.plot(
             range(len(columns)), positions[:, trial], color=_colour(ranks[trial]), linewidth=0.5 + 1.5 * ranks[trial]

@@ -9,7 +9,7 @@ from model_utils.cnn_backbone import Backbone
 
 
 class WideCNN(Backbone):
-    """Four stages of two convolutions each, the channels doubling from stage to stage, some 1.5 million parameters.
+    """Four stages of two convolutions each, the channels doubling from stage to stage, some 1.8 million parameters.
 
     Two kernels of 3 x 3 in a row see 5 x 5 pixels, with fewer weights than one of 5 x 5 and a ReLU more between them
     (K. Simonyan, A. Zisserman, "Very deep convolutional networks for large-scale image recognition", 2015). Batch
