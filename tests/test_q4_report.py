@@ -130,6 +130,8 @@ def test_q4_every_saved_model_is_recorded_and_every_record_is_whole(official):
     [
         ("lenet5", "test", 0.905),
         ("modern_lenet", "test", 0.92),
+        ("wide_cnn", "test", 0.94),
+        ("efficientnet_lite0_ImageNet_frozen", "test", 0.9),
     ],
 )
 def test_q4_recorded_networks_reach_their_bars(title, part, bar):
