@@ -302,16 +302,16 @@ def labelled_points(points, xlabel, ylabel):
     xs, ys = np.array(list(points.values())).T
     for i, (name, (x, y)) in enumerate(points.items()):
         axes.scatter(x, y, s=25)
-        # Names go into the picture, and below their point where one from above would be in the way.
-        is_left = x < np.sqrt(xs.min() * xs.max())
-        is_near = (np.abs(ys[:i] - y) < 0.05 * np.ptp(ys)) & (np.abs(np.log10(xs[:i] / x)) < 1)
+        # Names go into the picture, but below their point where one name is near, and to its other side where two are.
+        n_near = np.sum((np.abs(ys[:i] - y) < 0.05 * np.ptp(ys)) & (np.abs(np.log10(xs[:i] / x)) < 1))
+        is_left = (x < np.sqrt(xs.min() * xs.max())) != (n_near > 1)
         axes.annotate(
             name,
             (x, y),
-            xytext=(6 if is_left else -6, -5 if is_near.any() else 3),
+            xytext=(6 if is_left else -6, -5 if n_near else 3),
             textcoords="offset points",
             ha="left" if is_left else "right",
-            va="top" if is_near.any() else "bottom",
+            va="top" if n_near else "bottom",
             fontsize=8,
         )
     axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
