@@ -266,7 +266,7 @@ def train(backbone, training, validation, hyperparameters, history=None, checkpo
     training, validation : Split
     hyperparameters : Hyperparameters
     history : list, optional
-        Gets a row at the end of each epoch. Pass one to have the rows if training is cut short.
+        Gets a row at the end of each epoch. Pass an empty one to have the rows if training is cut short.
     checkpoint : path, optional
         A folder where the state of the training is kept after each epoch. If there is one already, training goes on
         from it, on a processor to the same final weights as if it had never been cut off.
@@ -281,8 +281,8 @@ def train(backbone, training, validation, hyperparameters, history=None, checkpo
     Raises
     ------
     ValueError
-        If images or labels are not as they should be, a batch of one image would meet batch normalisation, or the
-        checkpoint is of other hyperparameters or images.
+        If images or labels are not as they should be, a batch of one image would meet batch normalisation, the history
+        is not empty, or the checkpoint is of other hyperparameters or images.
     SavedModelError
         If the checkpoint is damaged.
     mlp.TrainingDiverged
@@ -290,6 +290,8 @@ def train(backbone, training, validation, hyperparameters, history=None, checkpo
     """
     h = hyperparameters
     history = [] if history is None else history
+    if history:
+        raise ValueError(f"history: expected an empty list, got {len(history)} epochs")
     device = next(backbone.parameters()).device
     images, labels = (tensor.to(device) for tensor in _as_tensors_checked(training, "training"))
     _as_tensors_checked(validation, "validation")
@@ -427,7 +429,7 @@ def _load_checkpoint(folder, backbone, optimizer, origin, history):
             backbone.load_state_dict(_as_tensors(saved.weights, "now."))
             state = {number: _as_tensors(saved.weights, f"optimizer.{number}.") for number in range(len(parameters))}
             best_state = _as_tensors(saved.weights, "best.")
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise SavedModelError(f"{folder}: not a checkpoint of this training ({error!r})") from error
     if different:
         raise ValueError(f"{folder}: the interrupted training had other settings: {', '.join(different)}")
@@ -669,6 +671,10 @@ def load(folder, device=None):
     ------
     SavedModelError
         If the folder does not hold a whole pair.
+    ValueError
+        If the device is unknown or not here.
+    ImportError
+        If a package that the backbone needs is not installed.
     """
     saved = load_model(folder)
     device = choose_device(device)

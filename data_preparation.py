@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from sklearn.model_selection import train_test_split
 
-from model_utils.checks import check_count, check_labels
+from model_utils.checks import check_count
 
 DATA_DIR = Path(__file__).parent / "data"
 
@@ -221,12 +221,12 @@ def split_indices(labels, train=48_000, validation=12_000, test="official", seed
     Returns
     -------
     tuple of three ndarrays of int
-        Positions, in random order.
+        Positions, in random order, but for the official test images, which keep theirs.
 
     Raises
     ------
     ValueError
-        If the numbers are not positive or add up to more images than there are.
+        If a part would have fewer images than there are classes, or all together more than there are images.
     """
     check_count("seed", seed, minimum=0)
     check_count("train", train, minimum=len(CLASS_NAMES))
@@ -360,6 +360,8 @@ def preprocess(images):
 def read_picture(path, invert=False):
     """Read a picture of any kind and size as one grey image, uint8 of shape (28, 28).
 
+    What is transparent becomes background, and a picture that is not square gets a margin of it.
+
     Parameters
     ----------
     path : path
@@ -367,20 +369,11 @@ def read_picture(path, invert=False):
         For a dark garment on a light background: the data set has light ones on black.
     """
     with Image.open(path) as picture:
-        grey = picture.convert("L").resize((28, 28))
-    return np.asarray(ImageOps.invert(grey) if invert else grey)
-
-
-def one_hot(labels, n_classes=10):
-    """Turn labels, shape (N,), into rows of zeros with a one at the label, float32 of shape (N, n_classes).
-
-    Raises
-    ------
-    ValueError
-        If a label is not an integer from 0 to n_classes - 1.
-    """
-    labels = check_labels(labels, len(labels), n_classes)
-    return np.eye(n_classes, dtype=np.float32)[labels]
+        picture = picture.convert("RGBA")
+    background = Image.new("RGBA", picture.size, "white" if invert else "black")
+    grey = Image.alpha_composite(background, picture).convert("L")
+    grey = ImageOps.invert(grey) if invert else grey
+    return np.asarray(ImageOps.pad(grey, (28, 28), color=0))
 
 
 def augment(x, rng, flip=True, shift=2):
@@ -433,7 +426,7 @@ def batches(x, labels, batch_size, rng):
     Yields
     ------
     tuple of ndarrays, shapes (B, D) and (B,)
-        The arrays are reused: the next batch overwrites them.
+        The first is reused: the next batch overwrites it.
     """
     check_count("batch_size", batch_size)
     order = rng.permutation(len(x))

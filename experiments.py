@@ -32,6 +32,7 @@ import cnn
 import mlp
 from data_preparation import DataError, load_splits
 from model_utils import command_line
+from model_utils.checks import check_count
 from model_utils.command_line import from_json
 from model_utils.study import Study
 from model_utils.tables import markdown_table, read_csv, write_csv
@@ -59,22 +60,24 @@ def compare(training, validation, base, variants, seeds=(0,)):
     Returns
     -------
     dict of str to list of list of dict
-        For each label, the history of each seed's run. A run that diverged has one row, with accuracy 0.
+        For each label, the history of each seed's run. A run that diverged has the epochs before; without any, one
+        row with accuracy 0.
     """
     histories = {label: [] for label in variants}
     runs = [(label, seed) for seed in seeds for label in variants]
     for label, seed in tqdm(runs, desc="comparing", unit="run", file=sys.stdout):
         h = replace(base, **variants[label], seed=seed)
+        history = []
         try:
-            history = _train(h, training, validation)
+            _train(h, training, validation, history)
         except mlp.TrainingDiverged:
             nothing = dict.fromkeys(("train_loss", "validation_loss", "learning_rate", "seconds"), math.nan)
-            history = [{"epoch": 1, "train_accuracy": 0.0, "validation_accuracy": 0.0} | nothing]
+            history = history or [{"epoch": 1, "train_accuracy": 0.0, "validation_accuracy": 0.0} | nothing]
         histories[label].append(history)
     return histories
 
 
-def _train(h, training, validation, history=None):
+def _train(h, training, validation, history):
     if isinstance(h, cnn.Hyperparameters):
         backbone = cnn.build(h).to(cnn.choose_device())
         return cnn.train(backbone, training, validation, h, history, progress=False)
@@ -277,6 +280,9 @@ def open_study(args):
     """Return the experiment that the command line asks for, and access to its study."""
     if args.study not in STUDIES:
         raise ValueError(f"study: expected one of {', '.join(STUDIES)}, got {args.study!r}")
+    for name in ("trials", "train_size", "workers"):
+        if getattr(args, name, None) is not None:
+            check_count(name, getattr(args, name))
     experiment = STUDIES[args.study]
     experiment = experiment._replace(train_size=args.train_size or experiment.train_size)
     shared = {"base": asdict(experiment.base), "train_size": experiment.train_size}

@@ -296,7 +296,7 @@ def _as_inputs(x, out=None):
 
 def _predict_logits(model, x, batch_size=1000):
     parts = (x[start : start + batch_size] for start in range(0, len(x), batch_size))
-    return np.concatenate([model.predict_logits(_as_inputs(part)) for part in parts])
+    return np.concatenate([model.forward(_as_inputs(part)) for part in parts])
 
 
 def _loss_and_accuracy(model, x, labels, objective):

@@ -16,6 +16,7 @@ from optuna.distributions import CategoricalDistribution
 
 import cnn
 import experiments
+import mlp
 from benchmarks import report as speed
 from model_utils import plots, results
 from model_utils.records import load_records
@@ -56,6 +57,33 @@ def mean_and_std(values):
     """Write the mean, and with more than one value the standard deviation."""
     text = f"{statistics.mean(values):.4f}"
     return text + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")
+
+
+def settings_table():
+    """Lay out what each recorded network was trained with, but for frozen ones, the most accurate first."""
+    rows = []
+    for record in (record for record in load_records() if record.history):
+        h = record.hyperparameters
+        variations = {
+            "mirrored": h["flip"],
+            f"moved by {h['shift']}": h["shift"],
+            f"square of {h.get('erase')}": h.get("erase"),
+        }
+        rows.append(
+            (
+                record.title,
+                f"{h['learning_rate']:g}",
+                h["epochs"],
+                mlp.best_epoch(record.history)["epoch"],
+                h["batch_size"],
+                f"{h['weight_decay']:g}",
+                f"{h['dropout']:g}",
+                f"{h['label_smoothing']:g}",
+                ", ".join(name for name, is_done in variations.items() if is_done),
+            )
+        )
+    header = ["network", "learning rate", "epochs", "best", "batch size", "weight decay", "dropout", "label smoothing"]
+    return markdown_table([*header, "training images"], rows)
 
 
 def ablations():
@@ -143,7 +171,7 @@ def draw_figures():
                 [
                     ("image", "28 x 28"),
                     *(
-                        (f"conv 3 x 3, {n}", f"ReLU, max pool\n{n} x {size} x {size}")
+                        (f"conv 3 x 3, {n}", f"batch norm, ReLU,\nmax pool\n{n} x {size} x {size}")
                         for n, size in zip(cnn.Hyperparameters().channels, cnn5.map_sizes, strict=True)
                     ),
                     ("fully connected", "256 features"),
@@ -239,6 +267,7 @@ def values():
     changes = ablation_rows()
     base, _ = ablations()
     return {name: text() for name, text in results.TEXTS.items()} | {
+        "settings": settings_table(),
         "study_speed": speed.study_text(),
         "race": speed.race_text(),
         "memory": speed.memory_text(),

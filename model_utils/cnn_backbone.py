@@ -33,7 +33,7 @@ class Backbone(nn.Module):
     Attributes
     ----------
     views : tuple of (int, int)
-        The steps, in pixels down and right, by which an image is moved for its mean features.
+        The steps, in pixels down and right, by which the window on an image is moved for its mean features.
     n_at_once : int
         Images to compute features of at a time, where nothing is trained.
     """

@@ -50,7 +50,7 @@ class ImageNetBackbone(Backbone):
         If the network's package is not installed.
     """
 
-    # The network alone costs more than ten views of a small one.
+    # The image as it is, and its mirror image: ten views would take too long with networks of this size.
     views = ((0, 0),)
     # Larger batches leave the processor's cache.
     n_at_once = 50
@@ -85,7 +85,7 @@ class ImageNetBackbone(Backbone):
 
 
 def _trunk(network):
-    """Return a network without its classifier, the number of its features, and ImageNet's mean and std."""
+    """Return a network without its classifier, its number of features, and the mean and std that its weights take."""
     if network in TORCHVISION_NETWORKS:
         from torchvision.models import get_model
 
@@ -148,8 +148,9 @@ def weights_status(network):
     if cached_file(weights).exists():
         return f"{cached_file(weights).name} is in torchvision's cache"
     # The cache's default place; an absolute path would put the name of this machine's user into a notebook.
-    folder = "$TORCH_HOME/hub/checkpoints" if "TORCH_HOME" in os.environ else "~/.cache/torch/hub/checkpoints"
-    return f"missing: downloaded when first used, or fetch {weights.url} and put it into {folder}"
+    homes = {"TORCH_HOME": "$TORCH_HOME", "XDG_CACHE_HOME": "$XDG_CACHE_HOME/torch"}
+    home = next((path for variable, path in homes.items() if variable in os.environ), "~/.cache/torch")
+    return f"missing: downloaded when first used, or fetch {weights.url} and put it into {home}/hub/checkpoints"
 
 
 def torchvision_state(weights):

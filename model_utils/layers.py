@@ -52,7 +52,7 @@ def leaky_relu(z):
 
 
 def leaky_relu_backward(da, a):
-    """f' = 1 where a > 0, else 0.01"""
+    """f' = 0.01 where a < 0, else 1"""
     np.multiply(da, LEAKY_SLOPE, out=da, where=a < 0)
 
 

@@ -31,7 +31,8 @@ def cross_entropy(logits, labels, label_smoothing=0.0):
 
     L = -1/N sum_n sum_k t_nk log p_nk, where p = softmax(logits), and t is 1 - s at the label plus s / K at every
     class, with s = label_smoothing (Szegedy et al., 2016). With z_max a row's largest logit,
-    -log p_k = log sum_j exp(z_j - z_max) - (z_k - z_max), which stays finite for logits of any size.
+    -log p_k = log sum_j exp(z_j - z_max) - (z_k - z_max), which stays finite as long as the
+    differences between logits do.
     The gradient is dL/dlogits = (p - t) / N.
 
     Parameters

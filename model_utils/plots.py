@@ -1,5 +1,7 @@
 """The notebooks' pictures. Each function returns a matplotlib Figure, which a notebook shows as a cell's value."""
 
+from itertools import zip_longest
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
@@ -43,8 +45,7 @@ def class_distribution(splits, class_names):
     bar_width = 0.8 / len(splits)
     for i, (part, split) in enumerate(zip(splits._fields, splits, strict=True)):
         counts = np.bincount(split.labels, minlength=len(class_names))
-        bars = axes.bar(positions + (i - 1) * bar_width, counts, bar_width, label=f"{part} ({len(split.labels):,})")
-        axes.bar_label(bars, fontsize=7)
+        axes.bar(positions + (i - 1) * bar_width, counts, bar_width, label=f"{part} ({len(split.labels):,})")
     axes.set_xticks(positions, class_names, rotation=20)
     axes.set_ylabel("images")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
@@ -110,14 +111,18 @@ def learning_curves(histories, parts=("train", "validation")):
     """
     styles = {"train": "--", "validation": "-"}
     figure, axes = _new_figure(3.6, 1, 2)
+    later_values = {"loss": [], "accuracy": []}
     for i, (label, history) in enumerate(histories.items()):
         epochs = [row["epoch"] for row in history]
         for ax, quantity in zip(axes[0], ("loss", "accuracy"), strict=True):
             for part in parts:
                 values = [row[f"{part}_{quantity}"] for row in history]
                 ax.plot(epochs, values, styles[part], color=f"C{i}", label=f"{label}, {part}")
+                later_values[quantity] += _later(values)
             ax.set(xlabel="epoch", ylabel=quantity)
             ax.grid(alpha=0.3)
+    for ax, values in zip(axes[0], later_values.values(), strict=True):
+        _frame(ax, values)
     axes[0, 1].legend(fontsize=8)
     return figure
 
@@ -132,20 +137,23 @@ def comparison(histories, title):
     title : str
     """
     figure, [[dots, curves]] = _new_figure(max(3.2, 0.5 * len(histories)), 1, 2)
+    later_values = []
     for i, (label, runs) in enumerate(histories.items()):
         accuracies = [[row["validation_accuracy"] for row in run] for run in runs]
         bests = [max(run) for run in accuracies]
         dots.scatter(bests, [i] * len(bests), color=f"C{i}", alpha=0.7)
         dots.plot([np.mean(bests)] * 2, [i - 0.3, i + 0.3], color=f"C{i}", linewidth=2)
-        shortest = min(map(len, accuracies))
-        mean_curve = np.mean([run[:shortest] for run in accuracies], axis=0)
-        curves.plot(range(1, shortest + 1), mean_curve, ".-", color=f"C{i}", label=label)
+        # At each epoch the mean of the runs that came so far: some stop early.
+        mean_curve = [np.mean([a for a in at_epoch if a is not None]) for at_epoch in zip_longest(*accuracies)]
+        curves.plot(range(1, len(mean_curve) + 1), mean_curve, ".-", color=f"C{i}", label=label)
+        later_values += _later(mean_curve)
     dots.set_yticks(range(len(histories)), list(histories))
     dots.invert_yaxis()
     dots.set(xlabel="best validation accuracy: each run, and the mean", title=title)
     curves.set(xlabel="epoch", ylabel="validation accuracy, mean")
     curves.xaxis.get_major_locator().set_params(integer=True)
-    curves.legend(fontsize=8, loc="lower right")
+    curves.legend(fontsize=8)
+    _frame(curves, later_values)
     for ax in (dots, curves):
         ax.grid(alpha=0.3)
     return figure
@@ -230,18 +238,20 @@ def titled_images(images, titles, columns=8):
     return figure
 
 
-def first_layer(W, n=32):
-    """Draw the weights of the first layer's most strongly connected units as images, white 0, red +, blue -, each
-    scaled to its own largest weight.
+def first_layer(W, W_next, n=16):
+    """Draw the weights of some units of the first layer as images, white 0, red +, blue -, each scaled to its own
+    largest weight: of those units that the next layer listens to most.
 
     Parameters
     ----------
     W : ndarray, shape (784, H)
+    W_next : ndarray, shape (H, any)
+        The next layer's weights.
     n : int
-        A multiple of 16.
+        A multiple of 8.
     """
-    strongest = np.argsort(-np.linalg.norm(W, axis=0), kind="stable")[:n]
-    figure, axes = _new_figure(0.7 * n / 16, n // 16, 16)
+    strongest = np.argsort(-np.linalg.norm(W_next, axis=1), kind="stable")[:n]
+    figure, axes = _new_figure(1.3 * n / 8, n // 8, 8)
     for ax in axes.flat:
         ax.axis("off")
     for ax, unit in zip(axes.flat, strongest, strict=False):
@@ -301,7 +311,7 @@ def labelled_points(points, xlabel, ylabel):
     figure, [[axes]] = _new_figure(5)
     xs, ys = np.array(list(points.values())).T
     for i, (name, (x, y)) in enumerate(points.items()):
-        axes.scatter(x, y, s=25)
+        axes.scatter(x, y, s=25, color=f"C{i}")
         # Names go into the picture, but below their point where one name is near, and to its other side where two are.
         n_near = np.sum((np.abs(ys[:i] - y) < 0.05 * np.ptp(ys)) & (np.abs(np.log10(xs[:i] / x)) < 1))
         is_left = (x < np.sqrt(xs.min() * xs.max())) != (n_near > 1)
@@ -313,6 +323,7 @@ def labelled_points(points, xlabel, ylabel):
             ha="left" if is_left else "right",
             va="top" if n_near else "bottom",
             fontsize=8,
+            color=f"C{i}",
         )
     axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
     axes.margins(x=0.12)
@@ -530,3 +541,14 @@ def horizontal_bars(shares, xlabel):
     axes.set(xlabel=xlabel)
     axes.grid(alpha=0.3, axis="x")
     return figure
+
+
+def _later(values):
+    """The values of a curve after its first quarter."""
+    return list(values[len(values) // 4 :])
+
+
+def _frame(axes, values):
+    """Frame these values, so that a first epoch far off does not squeeze all others."""
+    margin = 0.05 * (np.nanmax(values) - np.nanmin(values)) or 0.01
+    axes.set_ylim(np.nanmin(values) - margin, np.nanmax(values) + margin)

@@ -50,8 +50,18 @@ class Record(NamedTuple):
 
 
 def save_record(record, folder=RECORDS):
-    """Write a record into the folder, in place of an older one of the same model; return its path."""
+    """Write a record into the folder, in place of an older one of the same model; return its path.
+
+    Raises
+    ------
+    ValueError
+        If there is a record of another model with the same title.
+    """
     path = Path(folder) / f"{record.title}.json"
+    if path.exists():
+        other = json.loads(path.read_text(encoding="utf-8"))["model"]
+        if other != record.model:
+            raise ValueError(f"{path}: is of another model, {other}; remove it if {record.model} is to take its place")
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".tmp")
     unfinished.write_text(json.dumps(record._asdict(), indent=1) + "\n", encoding="utf-8")

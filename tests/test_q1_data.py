@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.datasets import FashionMNIST
 
@@ -229,12 +230,26 @@ def test_q2b_preprocess_scales_to_0_1_and_nothing_is_scaled_twice():
         dp.scale(x)
 
 
-def test_q2b_one_hot_is_pytorchs():
-    labels = np.array([3, 0, 9, 3])
-    expected = torch.nn.functional.one_hot(torch.from_numpy(labels), 10).numpy()
-    np.testing.assert_array_equal(dp.one_hot(labels), expected)
-    with pytest.raises(ValueError, match="labels: expected classes from 0 to 9, got 10"):
-        dp.one_hot(np.array([1, 10]))
+def test_q2b_pictures_of_other_kinds_and_shapes_are_read(tmp_path):
+    grey = np.arange(28 * 28, dtype=np.uint8).reshape(28, 28)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(dp.read_picture(tmp_path / "grey.png"), grey)
+    np.testing.assert_array_equal(dp.read_picture(tmp_path / "grey.png", invert=True), 255 - grey)
+
+    # Cut out: white at the left, and at the right a colour that nobody sees.
+    cut_out = np.full((28, 28, 4), 255, np.uint8)
+    cut_out[:, 14:] = (200, 10, 10, 0)
+    Image.fromarray(cut_out).save(tmp_path / "cut_out.png")
+    read = dp.read_picture(tmp_path / "cut_out.png")
+    assert (read[:, :14] == 255).all()
+    assert (read[:, 14:] == 0).all()
+    assert (dp.read_picture(tmp_path / "cut_out.png", invert=True) == 0).all(), "white on white"
+
+    Image.fromarray(np.full((56, 28), 255, np.uint8)).save(tmp_path / "tall.png")
+    read = dp.read_picture(tmp_path / "tall.png")
+    assert (read[:, 7:21] == 255).all(), "half as wide as high, as it was"
+    assert (read[:, :7] == 0).all()
+    assert (read[:, 21:] == 0).all()
 
 
 def test_q2b_augment_flips_about_half_and_changes_nothing_else(small_data):

@@ -260,6 +260,9 @@ def test_q2f_study_on_ray_survives_a_killed_worker(tmp_path):
     [
         (["run", "knn"], "study: expected one of mlp, .*cnn_best, got 'knn'"),
         (["export", "mlp"], "mlp: no trial is finished yet"),
+        (["run", "mlp", "--workers", "0"], "workers: expected .*1.*, got 0"),
+        (["run", "mlp", "--trials", "0"], "trials: expected .*1.*, got 0"),
+        (["work", "mlp", "--train-size", "-5"], "train_size: expected .*1.*, got -5"),
     ],
 )
 def test_q2f_bad_commands_are_refused(tmp_path, capsys, arguments, message):

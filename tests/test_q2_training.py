@@ -230,6 +230,19 @@ def test_q2f_compare_trains_every_variant_with_every_seed(small_data):
     assert histories["none"][0][0]["train_loss"] != histories["none"][1][0]["train_loss"]
 
 
+def test_q2f_compare_keeps_the_epochs_before_a_divergence(small_data, monkeypatch):
+    epochs = []
+
+    def loses_its_way(logits, labels, label_smoothing):
+        epochs.append(len(labels))
+        return (np.nan if len(epochs) > 30 else 1.0), np.zeros_like(logits)
+
+    monkeypatch.setitem(mlp.OBJECTIVES, "cross_entropy", loses_its_way)
+    base = mlp.Hyperparameters(hidden_sizes=(8,), epochs=9)  # 24 steps and a validation an epoch
+    histories = experiments.compare(*small_data, base, {"as it is": {}}, seeds=(0,))
+    assert [row["epoch"] for row in histories["as it is"][0]] == [1]
+
+
 def test_q2f_a_comparison_tells_a_difference_from_noise():
     def runs(*accuracies):
         return [[{"validation_accuracy": a, "train_accuracy": a}] for a in accuracies]
