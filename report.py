@@ -6,6 +6,7 @@ is computed here. Nothing is trained.
 
 import math
 import statistics
+from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
@@ -60,10 +61,13 @@ def mean_and_std(values):
 
 
 def settings_table():
-    """Lay out what each recorded network was trained with, but for frozen ones, the most accurate first."""
+    """Lay out what the recorded networks, the most accurate first, and the MLP on their features are trained with."""
+    settings = [(record.title, record.hyperparameters, record.history) for record in load_records()]
+    settings.append(("the MLP on features", asdict(cnn.MLP_HYPERPARAMETERS), []))
     rows = []
-    for record in (record for record in load_records() if record.history):
-        h = record.hyperparameters
+    for title, h, history in settings:
+        if h.get("frozen"):
+            continue
         variations = {
             "mirrored": h["flip"],
             f"moved by {h['shift']}": h["shift"],
@@ -71,19 +75,21 @@ def settings_table():
         }
         rows.append(
             (
-                record.title,
-                f"{h['learning_rate']:g}",
+                title,
+                h.get("optimizer", "adamw"),  # of which `cnn.train` has no other
+                h["learning_rate"],
+                h.get("schedule", "cosine"),
                 h["epochs"],
-                mlp.best_epoch(record.history)["epoch"],
+                mlp.best_epoch(history)["epoch"] if history else "",
                 h["batch_size"],
-                f"{h['weight_decay']:g}",
-                f"{h['dropout']:g}",
-                f"{h['label_smoothing']:g}",
+                h["weight_decay"],
+                h["dropout"],
+                h["label_smoothing"],
                 ", ".join(name for name, is_done in variations.items() if is_done),
             )
         )
-    header = ["network", "learning rate", "epochs", "best", "batch size", "weight decay", "dropout", "label smoothing"]
-    return markdown_table([*header, "training images"], rows)
+    header = ["network", "optimizer", "learning rate", "schedule", "epochs", "best", "batch size", "weight decay"]
+    return markdown_table([*header, "dropout", "label smoothing", "training images"], rows)
 
 
 def ablations():
