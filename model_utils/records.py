@@ -24,7 +24,7 @@ class Record(NamedTuple):
     trained_on : str
         Device.
     images_per_second : float
-        Predicted, all test images at once, on the machine that `measured_on` tells of.
+        Predicted, 1,000 at once, the median of five passes, on the machine that `measured_on` tells of.
     measured_on : dict
     hyperparameters : dict
     history : list of dict
