@@ -5,6 +5,7 @@ from itertools import zip_longest
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 WIDTH = 10  # inches, of every figure
 
@@ -110,20 +111,19 @@ def learning_curves(histories, parts=("train", "validation")):
         Which of the two.
     """
     styles = {"train": "--", "validation": "-"}
-    figure, axes = _new_figure(3.6, 1, 2)
-    later_values = {"loss": [], "accuracy": []}
-    for i, (label, history) in enumerate(histories.items()):
-        epochs = [row["epoch"] for row in history]
-        for ax, quantity in zip(axes[0], ("loss", "accuracy"), strict=True):
+    figure, [axes] = _new_figure(3.6, 1, 2)
+    for ax, quantity in zip(axes, ("loss", "accuracy"), strict=True):
+        later_values = []
+        for i, (label, history) in enumerate(histories.items()):
+            epochs = [row["epoch"] for row in history]
             for part in parts:
                 values = [row[f"{part}_{quantity}"] for row in history]
                 ax.plot(epochs, values, styles[part], color=f"C{i}", label=f"{label}, {part}")
-                later_values[quantity] += _later(values)
-            ax.set(xlabel="epoch", ylabel=quantity)
-            ax.grid(alpha=0.3)
-    for ax, values in zip(axes[0], later_values.values(), strict=True):
-        _frame(ax, values)
-    axes[0, 1].legend(fontsize=8)
+                later_values += _later(values)
+        ax.set(xlabel="epoch", ylabel=quantity)
+        ax.grid(alpha=0.3)
+        _frame(ax, later_values)
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside right center")
     return figure
 
 
@@ -309,25 +309,34 @@ def labelled_points(points, xlabel, ylabel):
     xlabel, ylabel : str
     """
     figure, [[axes]] = _new_figure(5)
-    xs, ys = np.array(list(points.values())).T
-    for i, (name, (x, y)) in enumerate(points.items()):
-        axes.scatter(x, y, s=25, color=f"C{i}")
-        # Names go into the picture, but below their point where one name is near, and to its other side where two are.
-        n_near = np.sum((np.abs(ys[:i] - y) < 0.05 * np.ptp(ys)) & (np.abs(np.log10(xs[:i] / x)) < 1))
-        is_left = (x < np.sqrt(xs.min() * xs.max())) != (n_near > 1)
-        axes.annotate(
-            name,
-            (x, y),
-            xytext=(6 if is_left else -6, -5 if n_near else 3),
-            textcoords="offset points",
-            ha="left" if is_left else "right",
-            va="top" if n_near else "bottom",
-            fontsize=8,
-            color=f"C{i}",
-        )
     axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
-    axes.margins(x=0.12)
+    axes.margins(x=0.12, y=0.08)
     axes.grid(alpha=0.3)
+    taken = []  # what names must not cover, in pixels: the points, and the names before
+    for i, position in enumerate(points.values()):
+        axes.scatter(*position, s=25, color=f"C{i}")
+    figure.draw_without_rendering()  # from here on, places in pixels are known
+    for position in points.values():
+        x, y = axes.transData.transform(position)
+        taken.append(Bbox.from_bounds(x - 3, y - 3, 6, 6))
+    corners = [(6, 3, "left", "bottom"), (-6, 3, "right", "bottom"), (6, -5, "left", "top"), (-6, -5, "right", "top")]
+    for i, (name, position) in enumerate(points.items()):
+        texts = []
+        for right, up, ha, va in corners:
+            style = {"textcoords": "offset points", "ha": ha, "va": va, "fontsize": 8, "color": f"C{i}"}
+            texts.append(axes.annotate(name, position, (right, up), **style))
+        boxes = [text.get_window_extent() for text in texts]
+        # The first corner with room, or the last one.
+        free = [
+            box
+            for box in boxes
+            if box.count_overlaps(taken) == 0 and axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
+        ]
+        chosen = boxes.index(free[0]) if free else -1
+        taken.append(boxes[chosen])
+        for text in texts:
+            if text is not texts[chosen]:
+                text.remove()
     return figure
 
 
