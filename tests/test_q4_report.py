@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
+import cnn
 import comparison
 import mlp
 import report as build_report
 from benchmarks import report, rivals, rounds
 from data_preparation import N_OFFICIAL_TRAIN, Split, preprocess
-from model_utils import records, results
+from model_utils import command_line, records, results
 from model_utils.results import models_table, write_between_marks
 from model_utils.tables import read_csv, write_csv
 
@@ -138,6 +139,24 @@ def test_q4_every_saved_model_is_recorded_and_every_record_is_whole(official):
 def test_q4_recorded_networks_reach_their_bars(title, bar):
     (record,) = (record for record in records.load_records() if record.title == title)
     assert record.metrics["test"]["accuracy"] >= bar
+
+
+def test_q4_readmes_commands_are_those_that_the_records_come_from():
+    commands = re.findall(
+        r"^python cnn\.py (train .*--epochs \d+|train .*--frozen .*)$", README.replace("\\\n", ""), re.MULTILINE
+    )
+    by_model = {record.model: record for record in records.load_records()}
+    found = set()
+    for command in commands:
+        args = cnn._parser().parse_args(command.split())
+        h = command_line.read_options(args, cnn.Hyperparameters())
+        mlp_h = command_line.read_options(args, cnn.MLP_HYPERPARAMETERS, "mlp_", cnn.ONLY_FOR_IMAGES)
+        record = by_model.get(cnn.model_name(h, mlp_h))
+        if record:
+            assert command_line.from_json(cnn.Hyperparameters, record.hyperparameters) == h
+            found.add(record.title)
+    not_in_a_notebook = {record.title for record in by_model.values() if not record.title.startswith("MLP")}
+    assert found == not_in_a_notebook - {"CNN_16_32_64_128_256"}
 
 
 def test_q4_networks_without_a_record_are_listed_as_not_measured(tmp_path):
