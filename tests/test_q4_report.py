@@ -134,6 +134,7 @@ def test_q4_every_saved_model_is_recorded_and_every_record_is_whole(official):
         ("wide_cnn", 0.94),
         ("efficientnet_lite0_ImageNet_frozen", 0.9),
         ("efficientnet_lite0_ImageNet", 0.94),
+        ("vit", 0.91),
     ],
 )
 def test_q4_recorded_networks_reach_their_bars(title, bar):
