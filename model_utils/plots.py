@@ -321,22 +321,15 @@ def labelled_points(points, xlabel, ylabel):
         taken.append(Bbox.from_bounds(x - 3, y - 3, 6, 6))
     corners = [(6, 3, "left", "bottom"), (-6, 3, "right", "bottom"), (6, -5, "left", "top"), (-6, -5, "right", "top")]
     for i, (name, position) in enumerate(points.items()):
-        texts = []
-        for right, up, ha, va in corners:
+        for right, up, ha, va in corners:  # the first one with room, or the last one
             style = {"textcoords": "offset points", "ha": ha, "va": va, "fontsize": 8, "color": f"C{i}"}
-            texts.append(axes.annotate(name, position, (right, up), **style))
-        boxes = [text.get_window_extent() for text in texts]
-        # The first corner with room, or the last one.
-        free = [
-            box
-            for box in boxes
-            if box.count_overlaps(taken) == 0 and axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
-        ]
-        chosen = boxes.index(free[0]) if free else -1
-        taken.append(boxes[chosen])
-        for text in texts:
-            if text is not texts[chosen]:
-                text.remove()
+            text = axes.annotate(name, position, (right, up), **style)
+            box = text.get_window_extent()
+            is_inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
+            if (is_inside and not box.count_overlaps(taken)) or (right, up, ha, va) == corners[-1]:
+                break
+            text.remove()
+        taken.append(box)
     return figure
 
 

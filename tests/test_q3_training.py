@@ -108,6 +108,12 @@ def test_q3b_resumed_training_ends_like_an_unbroken_one(unbroken, splits, tmp_pa
         assert row | {"seconds": 0} == expected | {"seconds": 0}
 
 
+def test_q3b_a_history_that_is_not_empty_is_refused(unbroken, splits):
+    _, history = unbroken
+    with pytest.raises(ValueError, match=f"history: expected an empty list, got {len(history)} epochs"):
+        cnn.train(cnn.build(SMALL), splits.train, splits.validation, SMALL, list(history), progress=False)
+
+
 def test_q3b_a_checkpoint_of_another_training_is_refused(splits, tmp_path):
     checkpoint = tmp_path / "checkpoint"
     one = replace(SMALL, epochs=1)
