@@ -29,10 +29,10 @@ notebooks: $(READY)
 	$(BIN)/jupyter nbconvert --to notebook --inplace --execute --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
 	@# Of a progress bar's many states, keep the last.
 	$(BIN)/jupyter nbconvert --to notebook --inplace --CoalesceStreamsPreprocessor.enabled=True $(NOTEBOOKS)
-	@rm -rf models/mlp && mkdir -p figures
+	@mkdir -p figures
 	cp -R runs/models .
 	cp runs/figures/*.png figures/
-	$(BIN)/python comparison.py record models/*/*
+	$(BIN)/python comparison.py record $$(cd runs && echo models/*/*)
 	$(BIN)/python -m model_utils.results --into README.md
 
 # REPORT.md and its figures from the stored results, and runs/report.html to hand in.

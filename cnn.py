@@ -19,7 +19,6 @@ import argparse
 import hashlib
 import math
 import platform
-import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, fields, replace
@@ -45,7 +44,7 @@ from model_utils.lenet import LENETS, LeNet
 from model_utils.losses import cross_entropy, softmax
 from model_utils.onnx_export import export_onnx
 from model_utils.optimizers import cosine
-from model_utils.saved_models import SavedModel, SavedModelError, is_saved, load_model, save_model
+from model_utils.saved_models import SavedModel, SavedModelError, is_saved, load_model, remove_saved, save_model
 from model_utils.tables import markdown_table
 from model_utils.vision_transformer import VisionTransformer
 from model_utils.wide_cnn import WideCNN
@@ -290,8 +289,7 @@ def train(backbone, training, validation, hyperparameters, history=None, checkpo
     """
     h = hyperparameters
     history = [] if history is None else history
-    if history:
-        raise ValueError(f"history: expected an empty list, got {len(history)} epochs")
+    mlp.check_empty(history)
     device = next(backbone.parameters()).device
     images, labels = (tensor.to(device) for tensor in _as_tensors_checked(training, "training"))
     _as_tensors_checked(validation, "validation")
@@ -321,7 +319,7 @@ def train(backbone, training, validation, hyperparameters, history=None, checkpo
     )
     try:
         # The caller's random numbers stay as they are, and each epoch has its own: nothing to keep in a checkpoint.
-        with torch.random.fork_rng():
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for epoch in range(len(history) + 1, h.epochs + 1):
                 if history and h.patience and epoch - mlp.best_epoch(history)["epoch"] > h.patience:
                     break
@@ -389,6 +387,10 @@ def _check_finite(loss, name, epoch, hyperparameters):
         )
 
 
+# What the optimizer keeps of each parameter.
+ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
+
+
 def _as_tensors_checked(split, part):
     try:
         images = as_tensor(split.images)
@@ -426,9 +428,13 @@ def _load_checkpoint(folder, backbone, optimizer, origin, history):
         if saved.description["images_sha256"] != origin["images_sha256"]:
             different.append("images")
         if not different:
-            backbone.load_state_dict(_as_tensors(saved.weights, "now."))
-            state = {number: _as_tensors(saved.weights, f"optimizer.{number}.") for number in range(len(parameters))}
             best_state = _as_tensors(saved.weights, "best.")
+            for weights in (best_state, _as_tensors(saved.weights, "now.")):
+                backbone.load_state_dict(weights)
+            state = {
+                number: {name: torch.from_numpy(saved.weights[f"optimizer.{number}.{name}"]) for name in ADAMW_STATE}
+                for number in range(len(parameters))
+            }
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise SavedModelError(f"{folder}: not a checkpoint of this training ({error!r})") from error
     if different:
@@ -630,6 +636,7 @@ def save(folder, hybrid, hyperparameters, mlp_hyperparameters, histories, split,
         | {f"mlp.{name}": array for name, array in classifier.state().items()}
     )
     n_backbone = sum(parameter.numel() for parameter in backbone.parameters())
+    is_in_bfloat16 = has_fast_bfloat16(device) and not hyperparameters.frozen
     description = {
         "model": "CNN backbone + NumPy MLP",
         "sizes": list(classifier.sizes),
@@ -641,7 +648,7 @@ def save(folder, hybrid, hyperparameters, mlp_hyperparameters, histories, split,
         "epochs_run": {part: len(history) for part, history in histories.items()},
         "best_epoch": {part: mlp.best_epoch(history)["epoch"] for part, history in histories.items() if history},
         "training_seconds": round(sum(row["seconds"] for history in histories.values() for row in history), 2),
-        "trained_on": {"device": device.type, "precision": "bfloat16" if has_fast_bfloat16(device) else "float32"},
+        "trained_on": {"device": device.type, "precision": "bfloat16" if is_in_bfloat16 else "float32"},
         "versions": {
             "python": platform.python_version(),
             "numpy": np.__version__,
@@ -679,7 +686,7 @@ def load(folder, device=None):
     saved = load_model(folder)
     device = choose_device(device)
     try:
-        description, metrics = saved.description, saved.metrics
+        description = saved.description
         hyperparameters = command_line.from_json(Hyperparameters, description["hyperparameters"])
         backbone = build(replace(hyperparameters, weights="random"))  # those of ImageNet would be overwritten
         backbone.load_state_dict(_as_tensors(saved.weights, "backbone."))
@@ -691,10 +698,8 @@ def load(folder, device=None):
         classifier.load_state(
             {name.removeprefix(prefix): w for name, w in saved.weights.items() if name.startswith(prefix)}
         )
-        # What evaluate and inspect will ask for: better missed here than half-way.
-        [description[name] for name in ("split", "trained_on", "training_seconds", "best_epoch")]
-        [metrics[part][name] for part in ("validation", "test") for name in ("accuracy", "per_class")]
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        command_line.check_whole(saved, ("split", "trained_on", "training_seconds", "best_epoch"))
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise SavedModelError(f"{folder}: not a saved backbone with its MLP ({error!r})") from error
     return Hybrid(backbone, standardizer, classifier), saved
 
@@ -730,7 +735,8 @@ def _parser():
     command.add_argument("--resume", action="store_true", help="go on with an interrupted training")
     command.set_defaults(command=_train_command)
     readers = command_line.add_readers(commands, _evaluate_command, _inspect_command, _predict_command)
-    for reader in (command, *readers):
+    evaluate, _, predict = readers
+    for reader in (command, evaluate, predict):
         reader.add_argument("--device", choices=DEVICES, help="where the backbone runs; the fastest one if not given")
     text = "write a saved pair as one ONNX file, which runs without Python"
     export = commands.add_parser("export", help=text, description=text[0].upper() + text[1:] + ".")
@@ -749,24 +755,27 @@ def _train_command(args):
     build(h), mlp.build(mlp_h), choose_device(args.device)
     mlp.check_batches(mlp_h.batch_norm, mlp_h.batch_size, len(splits.train.labels))
     folder = args.models_dir / model_name(h, mlp_h)
-    command_line.check_folder_is_free(folder, args.overwrite)
     # Of the backbone alone: whatever becomes of its MLP, the trained backbone is not lost.
     checkpoint = args.models_dir / f"{backbone_name(h)}.checkpoint.tmp"
-    if args.resume and not is_saved(checkpoint):
-        raise ValueError(f"{checkpoint}: no such folder, so there is no training to resume")
-    if is_saved(checkpoint) and not args.resume:
-        if not args.overwrite:
-            raise ValueError(f"{checkpoint} is of an interrupted training; --resume goes on, --overwrite starts anew")
-        shutil.rmtree(checkpoint)
     histories = {"backbone": [], "mlp": []}
-    try:
-        hybrid, metrics = train_hybrid(splits, h, mlp_h, histories, checkpoint, args.device)
-    except KeyboardInterrupt:
-        if histories["backbone"]:
-            print(f"cnn.py: epoch {len(histories['backbone'])} is kept; go on with --resume", file=sys.stderr)
-        raise
-    save(folder, hybrid, h, mlp_h, histories, split, metrics)
-    shutil.rmtree(checkpoint, ignore_errors=True)  # a frozen backbone has none
+    with command_line.reserved(checkpoint):
+        command_line.check_folder_is_free(folder, args.overwrite)
+        if args.resume and not is_saved(checkpoint):
+            raise ValueError(f"{checkpoint}: no such folder, so there is no training to resume")
+        if is_saved(checkpoint) and not args.resume:
+            if not args.overwrite:
+                raise ValueError(
+                    f"{checkpoint} is of an interrupted training; --resume goes on, --overwrite starts anew"
+                )
+            remove_saved(checkpoint)
+        try:
+            hybrid, metrics = train_hybrid(splits, h, mlp_h, histories, checkpoint, args.device)
+        except KeyboardInterrupt:
+            if is_saved(checkpoint):
+                print(f"cnn.py: {checkpoint} is kept; go on with --resume", file=sys.stderr)
+            raise
+        save(folder, hybrid, h, mlp_h, histories, split, metrics)
+        remove_saved(checkpoint)
     print(f"saved in {folder}")
     _print_head(metrics)
     print(f"test accuracy {metrics['test']['accuracy']:.4f}")

@@ -213,6 +213,7 @@ def record(folder):
         images_per_second=round(len(timed) / statistics.median(seconds), 1),
         measured_on=measured_where(),
         hyperparameters=saved.description["hyperparameters"],
+        mlp_hyperparameters=saved.description.get("mlp_hyperparameters", {}),
         history=history,
         metrics=saved.metrics,
         predictions="".join(map(str, predictions)),

@@ -297,8 +297,12 @@ def load_dataloaders(batch_size=128, train=48_000, validation=12_000, test="offi
     official = ConcatDataset(halves)
     subsets = [Subset(official, part) for part in split_indices(labels, train, validation, test, seed)]
     generator = torch.Generator().manual_seed(seed)
-    return tuple(
-        DataLoader(subset, batch_size, shuffle=subset is subsets[0], generator=generator) for subset in subsets
+    training, *others = subsets
+    # Each pass through a loader draws from its generator: one that all share would tie the order to how often the
+    # others are used.
+    return (
+        DataLoader(training, batch_size, shuffle=True, generator=generator),
+        *(DataLoader(subset, batch_size) for subset in others),
     )
 
 
@@ -360,16 +364,28 @@ def preprocess(images):
 def read_picture(path, invert=False):
     """Read a picture of any kind and size as one grey image, uint8 of shape (28, 28).
 
-    What is transparent becomes background, and a picture that is not square gets a margin of it.
+    It is turned as its camera noted. What is transparent becomes background, and a picture that is not square gets a
+    margin of it.
 
     Parameters
     ----------
     path : path
     invert : bool
         For a dark garment on a light background: the data set has light ones on black.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file is missing or no picture.
     """
-    with Image.open(path) as picture:
-        picture = picture.convert("RGBA")
+    try:
+        with Image.open(path) as picture:
+            picture = ImageOps.exif_transpose(picture)
+            if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+            picture = picture.convert("RGBA")
+    except (SyntaxError, Image.DecompressionBombError) as error:  # a broken one, and one far too large
+        raise ValueError(f"{path}: {error}") from error
     background = Image.new("RGBA", picture.size, "white" if invert else "black")
     grey = Image.alpha_composite(background, picture).convert("L")
     grey = ImageOps.invert(grey) if invert else grey

@@ -17,7 +17,6 @@ import argparse
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -34,6 +33,7 @@ from data_preparation import DataError, load_splits
 from model_utils import command_line
 from model_utils.checks import check_count
 from model_utils.command_line import from_json
+from model_utils.saved_models import remove_saved
 from model_utils.study import Study
 from model_utils.tables import markdown_table, read_csv, write_csv
 from studies import STUDIES
@@ -109,7 +109,7 @@ def repeat(path, splits, settings, seeds, checkpoints):
         rows.append({"seed": seed} | {part: measured["accuracy"] for part, measured in metrics.items()})
     store_rows(path, rows, settings)
     for folder in folders.values():
-        shutil.rmtree(folder)
+        remove_saved(folder)
 
 
 def store_rows(path, rows, settings):
@@ -268,7 +268,7 @@ def run_trials(study, experiment, splits, worker=""):
             value = mlp.best_epoch(history)["validation_accuracy"]
         except _Pruned:
             pruned = True
-        except StorageInternalError:
+        except (StorageInternalError, OSError, ImportError):
             raise  # not the trial's fault: it stays unfinished, and is tried again
         except Exception as error:  # a trial may fail in any way, and the study goes on
             reason = f"{type(error).__name__}: {error}"
@@ -286,6 +286,8 @@ def open_study(args):
     experiment = STUDIES[args.study]
     experiment = experiment._replace(train_size=args.train_size or experiment.train_size)
     shared = {"base": asdict(experiment.base), "train_size": experiment.train_size}
+    if experiment.space.sampler == "grid":  # what its choices stand for may change
+        shared["changes"] = list(map(experiment.changes, experiment.space.grid()))
     space = experiment.space._replace(n_trials=args.trials or experiment.space.n_trials, shared=shared)
     return experiment._replace(space=space), Study(args.folder.absolute(), args.study, space)
 
@@ -339,12 +341,13 @@ def _run_command(args):
     try:
         while workers:
             time.sleep(0.2)
-            n_finished = bar.update()
+            bar.update()
             for number, has_ended in list(workers.items()):
                 status = has_ended()
                 if status is None:
                     continue
                 del workers[number]
+                n_finished, _, _ = study.progress()
                 if n_finished < study.space.n_trials and (status or not workers):
                     # Killed, or the others were, after it found nothing left to take.
                     deaths += bool(status)
@@ -402,14 +405,13 @@ class _ProgressBar:
         self._next = 0.0
 
     def update(self):
-        """Look at the study every second at most; return the number of finished trials when last seen."""
+        """Look at the study every second at most."""
         if time.monotonic() >= self._next:
             n_finished, n_running, best = self._study.progress()
             text = f"{n_running} running" + (f", best {best:.4f}" if best is not None else "")
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(n_finished - self._bar.n)
             self._next = time.monotonic() + 1
-        return self._bar.n
 
     def close(self):
         self._next = 0.0

@@ -124,6 +124,12 @@ def check_batches(batch_norm, batch_size, n_images):
         )
 
 
+def check_empty(history):
+    """Raise a ValueError if a history that a training is to fill has epochs of another one."""
+    if history:
+        raise ValueError(f"history: expected an empty list, got {len(history)} epochs")
+
+
 @np.errstate(over="ignore", invalid="ignore")  # on the way to NaN, which the error raised below explains
 def train(model, training, validation, hyperparameters, history=None, progress=True):
     """Train an MLP with mini-batches; it ends with the weights that were best on validation.
@@ -138,7 +144,7 @@ def train(model, training, validation, hyperparameters, history=None, progress=T
         scaled a batch at a time, which takes a quarter of the memory.
     hyperparameters : Hyperparameters
     history : list, optional
-        Gets a row at the end of each epoch. Pass one to have the rows if training is cut short.
+        Gets a row at the end of each epoch. Pass an empty one to have the rows if training is cut short.
     progress : bool
         Show a progress bar.
 
@@ -151,12 +157,13 @@ def train(model, training, validation, hyperparameters, history=None, progress=T
     Raises
     ------
     ValueError
-        If inputs or labels are not as they should be.
+        If inputs or labels are not as they should be, or the history is not empty.
     TrainingDiverged
         If the loss is NaN or infinite.
     """
     h = hyperparameters
     history = [] if history is None else history
+    check_empty(history)
     (x_train, labels_train), validation = (
         _checked(model, *part, name) for part, name in ((training, "training"), (validation, "validation"))
     )
@@ -357,9 +364,8 @@ def load(folder):
         hyperparameters = command_line.from_json(Hyperparameters, description["hyperparameters"])
         model = build(hyperparameters, description["sizes"][0], description["dtype"])
         model.load_state(saved.weights)
-        # What evaluate and inspect will ask for: better missed here than half-way.
-        description["split"], saved.metrics["validation"]["accuracy"], saved.metrics["test"]["accuracy"]
-    except (KeyError, TypeError, ValueError) as error:
+        command_line.check_whole(saved, ("split", "training_seconds", "best_epoch"))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SavedModelError(f"{folder}: not a saved NumPy MLP ({error!r})") from error
     return model, saved
 
@@ -396,21 +402,22 @@ def _train_command(args):
     h = command_line.read_options(args, Hyperparameters())
     model = build(h)
     folder = args.models_dir / h.name
-    command_line.check_folder_is_free(folder, args.overwrite)
     split = command_line.read_split(args)
-    training, validation, test = load_splits(**split)
-    print(model)
-    history = []
-    status = 0
-    try:
-        train(model, training, validation, h, history)
-    except (KeyboardInterrupt, TrainingDiverged) as stop:
-        if not history:
-            raise
-        print(f"mlp.py: {str(stop) or 'interrupted'}", file=sys.stderr)
-        status = 130 if isinstance(stop, KeyboardInterrupt) else 1
-    metrics = {"validation": evaluate(model, *validation), "test": evaluate(model, *test)}
-    save(folder, model, h, history, split, metrics)
+    with command_line.reserved(folder):
+        command_line.check_folder_is_free(folder, args.overwrite)
+        training, validation, test = load_splits(**split)
+        print(model)
+        history = []
+        status = 0
+        try:
+            train(model, training, validation, h, history)
+        except (KeyboardInterrupt, TrainingDiverged) as stop:
+            if not history:
+                raise
+            print(f"mlp.py: {str(stop) or 'interrupted'}", file=sys.stderr)
+            status = 130 if isinstance(stop, KeyboardInterrupt) else 1
+        metrics = {"validation": evaluate(model, *validation), "test": evaluate(model, *test)}
+        save(folder, model, h, history, split, metrics)
     print(f"best epoch {best_epoch(history)['epoch']} of {len(history)}, saved in {folder}")
     print(f"test accuracy {metrics['test']['accuracy']:.4f}")
     return status

@@ -1,7 +1,6 @@
 """The declared studies: what each searches, what it trains, and on how many images. `experiments.py` runs them."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -9,10 +8,9 @@ from optuna.pruners import MedianPruner
 
 import cnn
 import mlp
+from model_utils.results import RESULTS
 from model_utils.study import Space
 from model_utils.tables import read_csv
-
-RESULTS = Path(__file__).parent / "results"
 
 
 class Experiment(NamedTuple):
@@ -82,7 +80,7 @@ STUDIES = {
         Space(
             MLP_SPACE,
             n_trials=100,
-            # After ten trials, one that is worse than their median after its third epoch, or a later one, is given up.
+            # After ten trials, one that is worse than their median after its second epoch, or a later one, is given up.
             pruner=MedianPruner(n_startup_trials=10, n_warmup_steps=2),
         ),
         mlp.Hyperparameters(epochs=8),

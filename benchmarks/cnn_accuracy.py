@@ -5,6 +5,10 @@ epochs. `cnn.py` trains its backbone for the twelve epochs of the notebook, with
 the features and trains the MLP. Nothing is chosen here by the test images; they are the stopwatch.
 """
 
+import model_utils.blas  # noqa: F401  before NumPy is loaded
+
+# isort: split
+
 import time
 
 import torch
@@ -12,12 +16,12 @@ import torch
 import cnn
 import mlp
 from benchmarks.cnn_epoch import usual_contestant
-from benchmarks.report import CNN_ACCURACY, cnn_accuracy_text
+from benchmarks.report import CNN_ACCURACY, GOAL, cnn_accuracy_text
 from benchmarks.rounds import measured_where
 from data_preparation import load_splits
 from model_utils.tables import write_csv
 
-GOAL, USUAL_EPOCHS, OUR_EPOCHS = 0.93, 15, 12
+USUAL_EPOCHS, OUR_EPOCHS = 15, 12
 
 
 def usual_loop(splits):
@@ -28,7 +32,10 @@ def usual_loop(splits):
         started = time.perf_counter()
         epoch()
         seconds += time.perf_counter() - started
-        accuracy = mlp.measure(cnn.predict_logits(network, splits.test.images), splits.test.labels)["accuracy"]
+        network.eval()
+        with torch.inference_mode():
+            logits = torch.cat([network(batch) for batch in cnn.as_tensor(splits.test.images).split(250)]).numpy()
+        accuracy = mlp.measure(logits, splits.test.labels)["accuracy"]
         rows.append({"contestant": "usual loop", "epoch": number, "seconds": round(seconds, 1), "accuracy": accuracy})
         print(f"usual loop, epoch {number}: {seconds:.0f} s, test accuracy {accuracy:.4f}", flush=True)
         if accuracy >= GOAL:
@@ -40,7 +47,7 @@ def our_way(splits):
     """Train as `cnn.py` does; return one row."""
     started = time.perf_counter()
     h = cnn.Hyperparameters(epochs=OUR_EPOCHS)
-    backbone = cnn.build(h).to(cnn.choose_device())
+    backbone = cnn.build(h)
     cnn.train(backbone, splits.train, splits.validation, h)
     standardizer, (training, validation) = cnn.classifier_data(backbone, splits[:2])
     classifier = mlp.build(cnn.MLP_HYPERPARAMETERS, backbone.n_features)

@@ -5,6 +5,10 @@ that turns each sample into a tensor when it is asked for, a DataLoader with bat
 before pixels. `cnn.py` mirrors and moves its images on top. The two take turns.
 """
 
+import model_utils.blas  # noqa: F401  before NumPy is loaded
+
+# isort: split
+
 import torch
 from torch import nn
 

@@ -23,15 +23,21 @@ from benchmarks.rounds import alternate, store
 from data_preparation import load_splits, preprocess
 from model_utils.command_line import from_json
 from model_utils.onnx_export import as_pytorch, export_onnx
+from model_utils.results import MODELS
+from model_utils.saved_models import list_saved
 
-MODELS = Path(__file__).parents[1] / "models"
 ROUNDS, CALLS = 3, 20  # one image alone is timed over so many calls
+
+
+def best_saved(beginning, load):
+    """Load all saved models whose names begin so; return the best on validation, with its description."""
+    loaded = [load(folder) for folder in list_saved(MODELS) if folder.name.startswith(beginning)]
+    return max(loaded, key=lambda pair: pair[1].metrics["validation"]["accuracy"])
 
 
 def mlp_contestants():
     """The best saved MLP, by hand and in PyTorch, as functions from images to logits."""
-    loaded = [mlp.load(folder) for folder in (MODELS / "mlp").glob("mlp__*")]
-    model, _ = max(loaded, key=lambda pair: pair[1].metrics["validation"]["accuracy"])
+    model, _ = best_saved("mlp__", mlp.load)
     network = as_pytorch(model)
 
     @torch.inference_mode()
@@ -85,8 +91,7 @@ def main():
     """Check that the contestants agree, time them, and store every round in results/."""
     splits = load_splits()
     images = splits.test.images
-    (folder,) = (MODELS / "cnn").glob("CNN_16_32_64_128_256_*")
-    hybrid, saved = cnn.load(folder, "cpu")
+    hybrid, saved = best_saved("CNN_16_32_64_128_256_", partial(cnn.load, device="cpu"))
     rows = []
     for contestants in (mlp_contestants(), pair_contestants(hybrid)):
         check_same_predictions(contestants, images)

@@ -1,4 +1,4 @@
-"""The contestants of the race: one and the same MLP in NumPy by hand and in five libraries, each at its best.
+"""The contestants of the race: one and the same MLP in NumPy by hand and in four libraries, each at its best.
 
 Each function here makes a network with the layer sizes asked for, ReLU between the layers, and returns a `Contestant`,
 which trains it in float32 with softmax cross-entropy and SGD with momentum 0.9, on batches in a new random order. An

@@ -1,58 +1,61 @@
 """What a PyTorch network is made of, layer by layer: shapes, parameters, multiply-adds."""
 
-import math
-
 import torch
-from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 
-def layer_table(network, image_shape=(1, 28, 28)):
+def layer_table(network):
     """List the layers that one image passes through, in that order.
 
     Parameters
     ----------
     network : nn.Module
-    image_shape : tuple of int
-        Of the image, without the batch.
+        Takes images of shape (N, 1, 28, 28).
 
     Returns
     -------
     list of dict
         For each layer: layer (its name in the network), kind, output_shape (without the batch), parameters, and
-        multiply_adds, those of convolutions and matrix products for one image; the rest of the arithmetic is small.
+        multiply_adds, those of convolutions and matrix products for one image, by PyTorch's own count; the rest of
+        the arithmetic is small. What is made of layers has a row too, after them, if it has parameters or products
+        besides theirs, as attention has.
     """
     rows = []
 
     def note(name, module, output):
-        parameters = sum(parameter.numel() for parameter in module.parameters())
-        multiply_adds = 0
-        if isinstance(module, nn.Conv2d):
-            multiply_adds = math.prod(module.weight.shape[1:]) * output[0].numel()
-        elif isinstance(module, nn.Linear):
-            multiply_adds = module.weight.numel()
-        rows.append(
-            {
-                "layer": name,
-                "kind": type(module).__name__,
-                "output_shape": tuple(output.shape[1:]),
-                "parameters": parameters,
-                "multiply_adds": multiply_adds,
-            }
-        )
+        parameters = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+        rows.append((name, module, tuple(output.shape[1:]), parameters))
 
     hooks = [
         module.register_forward_hook(lambda module, _, output, name=name: note(name, module, output))
         for name, module in network.named_modules()
-        if not any(module.children())
     ]
     was_training = network.training
     network.eval()
     device = next(network.parameters()).device
     try:
-        with torch.inference_mode():
-            network(torch.zeros(1, *image_shape, device=device))
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            network(torch.zeros(1, 1, 28, 28, device=device))
     finally:
         network.train(was_training)
         for hook in hooks:
             hook.remove()
-    return rows
+    # By names that begin with the network's class. A multiply-add is two operations.
+    operations = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
+
+    table = []
+    own = {}  # multiply-adds besides those of the parts, which come before the whole
+    for name, module, output_shape, parameters in rows:
+        path = ".".join(filter(None, (type(network).__name__, name)))
+        own[path] = operations.get(path, 0) // 2 - sum(n for part, n in own.items() if part.startswith(f"{path}."))
+        if parameters or own[path] or not any(module.children()):
+            table.append(
+                {
+                    "layer": name or "network",
+                    "kind": type(module).__name__,
+                    "output_shape": output_shape,
+                    "parameters": parameters,
+                    "multiply_adds": own[path],
+                }
+            )
+    return table

@@ -26,7 +26,8 @@ class Record(NamedTuple):
     images_per_second : float
         Predicted, 1,000 at once, the median of five passes, on the machine that `measured_on` tells of.
     measured_on : dict
-    hyperparameters : dict
+    hyperparameters, mlp_hyperparameters : dict
+        Of the backbone and of the MLP on its features; of an MLP on pixels its own, and none.
     history : list of dict
         A row an epoch; empty if only its MLP was trained.
     metrics : dict
@@ -44,6 +45,7 @@ class Record(NamedTuple):
     images_per_second: float
     measured_on: dict
     hyperparameters: dict
+    mlp_hyperparameters: dict
     history: list
     metrics: dict
     predictions: str
@@ -80,7 +82,8 @@ def load_records(folder=RECORDS):
     records = []
     for path in sorted(Path(folder).glob("*.json")):
         try:
-            records.append(Record(**json.loads(path.read_text(encoding="utf-8"))))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: not a record of a network ({error})") from error
-    return sorted(records, key=lambda record: -record.metrics["test"]["accuracy"])
+            record = Record(**json.loads(path.read_text(encoding="utf-8")))
+            records.append((-record.metrics["test"]["accuracy"], record.title, record))
+        except (KeyError, ValueError, TypeError) as error:
+            raise ValueError(f"{path}: not a record of a network ({error!r})") from error
+    return [record for *_, record in sorted(records)]

@@ -7,12 +7,13 @@ The command line:
 """
 
 import argparse
+import json
 import re
 import statistics
 from pathlib import Path
 
 from model_utils.records import RECORDS, load_records
-from model_utils.saved_models import load_model
+from model_utils.saved_models import list_saved, load_model
 from model_utils.tables import markdown_table, read_csv
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -28,20 +29,18 @@ TRANSFER = tuple(
 )
 
 
-def models_table(models_dir=MODELS):
-    """Lay out the test accuracy and training time of every saved model under a folder.
+def models_table(folders):
+    """Lay out the test accuracy and training time of saved models.
 
     Parameters
     ----------
-    models_dir : path
-        Holds a folder for each kind of model, such as mlp, with the saved models in it.
+    folders : list of path
 
     Returns
     -------
     str
         A Markdown table, least accurate first.
     """
-    folders = [path.parent for path in Path(models_dir).glob("*/*/model.json") if not path.parent.name.endswith(".tmp")]
     saved_models = {folder: load_model(folder) for folder in folders}
     by_accuracy = sorted(saved_models.items(), key=lambda item: item[1].metrics["test"]["accuracy"])
     rows = [
@@ -57,13 +56,21 @@ def models_table(models_dir=MODELS):
     return markdown_table(["model", "test accuracy", "validation accuracy", "parameters", "training time"], rows)
 
 
+def recorded_models_table():
+    """Lay out the models in models/ that are recorded: what else is trained there is not the documents' business."""
+    recorded = {record.model for record in load_records()}
+    return models_table([folder for folder in list_saved(MODELS) if folder.name in recorded])
+
+
 def seeds_sentence(path=SEEDS):
     """Say what the CNN features with the MLP by hand reach over several seeds, from what the notebook stored."""
     rows = read_csv(path)
+    made_with = json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8"))
+    channels = "-".join(map(str, made_with["backbone"]["channels"]))
     means = {column: statistics.mean(row[column] for row in rows) for column in ("test", "head_test")}
     stds = {column: statistics.stdev(row[column] for row in rows) for column in means}
     return (
-        f"CNN features (16-32-64-128-256) with the MLP by hand, over {len(rows)} seeds: test accuracy "
+        f"CNN features ({channels}) with the MLP by hand, over {len(rows)} seeds: test accuracy "
         f"{means['test']:.4f} ± {stds['test']:.4f} (mean and standard deviation); the backbone's own head "
         f"{means['head_test']:.4f} ± {stds['head_test']:.4f}."
     )
@@ -138,7 +145,7 @@ def write_between_marks(path, name, text):
 
 # What can stand between marks of these names.
 TEXTS = {
-    "models": models_table,
+    "models": recorded_models_table,
     "seeds": seeds_sentence,
     "networks": networks_table,
     "libraries": libraries_table,
@@ -150,18 +157,17 @@ def main():
     parser = argparse.ArgumentParser(
         description="Print the table of saved models, or write all results into documents."
     )
-    parser.add_argument("models_dir", type=Path, nargs="?", default=MODELS, help="such as models")
-    parser.add_argument(
-        "--into", type=Path, nargs="+", default=[], help=f"Markdown files with marks: {', '.join(TEXTS)}"
-    )
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("models_dir", type=Path, nargs="?", default=MODELS, help="such as models")
+    either.add_argument("--into", type=Path, metavar="FILE", help=f"Markdown with marks: {', '.join(TEXTS)}")
     args = parser.parse_args()
-    if not args.into:
-        print(models_table(args.models_dir))
-    for path in args.into:
-        document = path.read_text(encoding="utf-8")
-        for name in TEXTS:
-            if f"<!-- {name} -->" in document:
-                write_between_marks(path, name, TEXTS[name]())
+    if args.into is None:
+        print(models_table(list_saved(args.models_dir)))
+        return
+    document = args.into.read_text(encoding="utf-8")
+    for name in TEXTS:
+        if f"<!-- {name} -->" in document:
+            write_between_marks(args.into, name, TEXTS[name]())
 
 
 if __name__ == "__main__":

@@ -77,6 +77,17 @@ def is_saved(folder):
     return folder.is_dir()
 
 
+def remove_saved(folder):
+    """Remove a folder, if there is one, together with an older one that `save_model` had put aside."""
+    for path in (_put_aside(Path(folder)), folder):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def list_saved(models_dir):
+    """List the folders of the models saved under `models_dir`, which holds a folder for each kind, such as mlp."""
+    return sorted(path.parent for path in Path(models_dir).glob("*/*/model.json") if path.parent.suffix != ".tmp")
+
+
 def _put_aside(folder):
     return folder.with_name(folder.name + ".old.tmp")
 

@@ -49,6 +49,11 @@ class Space(NamedTuple):
     seed: int = 0
     shared: dict = {}  # noqa: RUF012  never changed
 
+    def grid(self):
+        """Return every combination of the choices, a list of dicts."""
+        choices = [distribution.choices for distribution in self.distributions.values()]
+        return [dict(zip(self.distributions, point, strict=True)) for point in itertools.product(*choices)]
+
 
 class Study:
     """One worker's access to a study.
@@ -94,7 +99,6 @@ class Study:
                 f"{self._folder / self._name}.db: begun with other settings ({different}); "
                 "go on with those, or move it away"
             )
-        self._study.set_user_attr("origin", origin)
 
     # What workers do
 
@@ -199,24 +203,26 @@ class Study:
             return  # one that was cut off comes first
         if self.space.sampler == "grid":
             taken = [trial.params for trial in trials]
-            self._study.enqueue_trial(next(point for point in self._grid() if point not in taken))
+            self._study.enqueue_trial(next(point for point in self.space.grid() if point not in taken))
         else:
-            # A generator of its own for each trial: what is suggested depends on the trials before it, not on how
-            # often the study was interrupted.
-            seed = int(np.random.SeedSequence([self.space.seed, len(trials)]).generate_state(1)[0])
+            # A generator of its own for each trial drawn: what is suggested depends on the trials before it, not on
+            # how often the study was interrupted.
+            n_drawn = sum(self._is_point(trial.params) and "again" not in trial.user_attrs for trial in trials)
+            seed = int(np.random.SeedSequence([self.space.seed, n_drawn]).generate_state(1)[0])
             self._study.sampler = (
                 optuna.samplers.RandomSampler(seed)
                 if self.space.sampler == "random"
                 else optuna.samplers.TPESampler(seed=seed, constant_liar=True)
             )
 
-    def _grid(self):
-        choices = [distribution.choices for distribution in self.space.distributions.values()]
-        return (dict(zip(self.space.distributions, point, strict=True)) for point in itertools.product(*choices))
+    def _is_point(self, parameters):
+        return parameters.keys() == self.space.distributions.keys()
 
     def _own(self):
-        """Take the lock that shows that this worker lives, once."""
+        """Settle what the study was begun with, and take the lock that shows that this worker lives, once."""
         if self._owner is None:
+            self._check_origin()
+            self._study.set_user_attr("origin", self.origin)
             self._owner = self._folder / f"{self._name}.{uuid.uuid4().hex}.owner"
             self._life = FileLock(self._owner)
             self._life.acquire()
@@ -237,9 +243,11 @@ class Study:
         for trial in trials:
             if trial.state != TrialState.RUNNING or not is_dead(trial.user_attrs.get("owner")):
                 continue
-            # Died between being made and getting all parameters: nothing to try again, the next one is drawn anew.
-            if trial.params.keys() == self.space.distributions.keys() and trial.number not in queued:
-                self._study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
+            # Its worker may have died between making it and giving it all parameters. Those of one that was queued
+            # stand there whole; of any other there is nothing to try again, the next one is drawn anew.
+            parameters = trial.system_attrs.get("fixed_params", trial.params)
+            if self._is_point(parameters) and trial.number not in queued:
+                self._study.enqueue_trial(parameters, user_attrs={"again": trial.number})
             self._study._storage.set_trial_user_attr(trial._trial_id, "note", {"reason": CUT_OFF})
             self._study.tell(trial.number, state=TrialState.FAIL)
 

@@ -57,12 +57,14 @@ def read_csv(path, text_columns=()):
     Raises
     ------
     ValueError
-        If a number cannot be read.
+        If a number cannot be read, or a row has more or fewer cells than the header.
     """
     with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
         return [
-            {key: value if key in text_columns else _number(value) for key, value in row.items()}
-            for row in csv.DictReader(file)
+            {key: cell if key in text_columns else _number(cell) for key, cell in zip(header, row, strict=True)}
+            for row in reader
         ]
 
 

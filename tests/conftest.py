@@ -2,11 +2,21 @@ import pytest
 
 import data_preparation
 import mlp
+from model_utils.records import load_records
+from model_utils.results import MODELS
+from model_utils.saved_models import list_saved
 
 
 @pytest.fixture(scope="session")
 def official():
     return data_preparation.load_official()
+
+
+@pytest.fixture(scope="session")
+def saved_models():
+    """By name, the folders of the models in models/ that have a record; what a user trained there has none."""
+    recorded = {record.model for record in load_records()}
+    return {folder.name: folder for folder in list_saved(MODELS) if folder.name in recorded}
 
 
 @pytest.fixture(scope="session")

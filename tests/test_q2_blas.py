@@ -44,7 +44,7 @@ def output_of(program, **environment):
     ).stdout
 
 
-@pytest.mark.parametrize("module", ["mlp", "cnn", "data_preparation"])
+@pytest.mark.parametrize("module", ["mlp", "cnn", "data_preparation", "benchmarks.cnn_epoch"])
 def test_the_choice_is_made_before_numpy_is_loaded(module):
     order = output_of(f"import {module}, sys; print(*sys.modules)").split()
     assert order.index("model_utils.blas") < order.index("numpy")

@@ -1,8 +1,10 @@
 """Question 2f and 3b, studies: whatever is killed, every trial is finished once, and nothing is lost."""
 
+import contextlib
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,13 +54,36 @@ def test_q2f_grid_is_every_combination_once(tmp_path):
     assert parameters_of(study) == [(x, kind) for x in (1, 2, 3) for kind in "ab"]
 
 
-def test_q2f_suggestions_depend_on_the_trials_before_and_not_on_interruptions(tmp_path):
-    run_all(unbroken := Study(tmp_path / "1", "test", TPE))
-    for n_trials in range(1, 5):
-        run_all(broken := Study(tmp_path / "2", "test", TPE._replace(n_trials=n_trials)))
-    assert parameters_of(unbroken) == parameters_of(broken)
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_q2f_suggestions_do_not_depend_on_interruptions(tmp_path, sampler):
+    """Fourteen trials: after ten, TPE begins to learn from those before."""
+    space = TPE._replace(n_trials=14, sampler=sampler)
+
+    def run(name, cut_off=(), sign=1):
+        study = Study(tmp_path / name, "test", space)
+        while (taken := study.ask("worker")) is not None:
+            number, parameters = taken
+            if number in cut_off:
+                study.abandon("worker")
+            else:
+                study.finish(number, sign * parameters["x"], {"reason": ""})
+        return parameters_of(study)
+
+    unbroken = run("unbroken")
+    assert run("broken", cut_off=(3, 7, 12)) == unbroken
+    assert (run("other values", sign=-1) == unbroken) == (sampler == "random")
 
 
+@pytest.mark.parametrize("space", [TPE, GRID])
+def test_q2f_trial_that_is_cut_off_again_at_once_is_not_lost(tmp_path, space):
+    study = Study(tmp_path, "test", space)
+    _, parameters = study.ask("1")
+    study.abandon("1")
+    study._study.ask()  # taken by a worker that dies before any parameter is noted
+    assert Study(tmp_path, "test", space).ask()[1] == parameters
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("space", [TPE, GRID])
 def test_q2f_trial_of_a_dead_worker_is_tried_again_once(tmp_path, space):
     program = (
@@ -118,14 +143,23 @@ def test_q2f_malformed_space_is_refused(tmp_path, changes, message):
 
 
 def test_q2f_study_begun_with_other_settings_is_refused(tmp_path):
-    Study(tmp_path, "test", TPE)
+    Study(tmp_path, "test", TPE._replace(seed=5))  # who only looks begins nothing
+    Study(tmp_path, "test", TPE).ask()
     for changes in ({"seed": 1}, {"shared": {"train_size": 5}}, {"distributions": {"x": FloatDistribution(0, 2)}}):
         with pytest.raises(ValueError, match=r"test\.db: begun with other settings"):
             Study(tmp_path, "test", TPE._replace(**changes))
 
 
+def test_q2f_study_whose_choices_stand_for_something_else_is_refused(tmp_path, monkeypatch):
+    args = experiments.parse(["show", "mlp_ablations", "--folder", str(tmp_path)])
+    experiments.open_study(args)[1].ask()
+    monkeypatch.setitem(studies.ABLATIONS, "layers: 1", {"hidden_sizes": (64,)})
+    with pytest.raises(ValueError, match=r"begun with other settings \(changes\)"):
+        experiments.open_study(args)
+
+
 def test_q2f_trials_that_raise_or_diverge_are_recorded_and_the_study_goes_on(tmp_path, small_splits):
-    few = small_splits._replace(train=Split(*(part[:200] for part in small_splits.train)))
+    few = small_splits._replace(train=Split(*(part[:200] for part in small_splits.train)), test=None)
     settings = {
         "good": {},
         "diverging": {"learning_rate": 1e30, "optimizer": "sgd", "objective": "mean_squared_error"},
@@ -163,18 +197,30 @@ def test_q2f_full_disk_is_no_failure_of_the_trial(tmp_path, small_splits, monkey
     assert study.rows() == []
 
 
+def test_q2f_file_that_is_missing_is_no_failure_of_the_trial(tmp_path, small_splits):
+    study = Study(tmp_path, "test", TPE)
+
+    def changes(parameters):
+        raise FileNotFoundError("study_mlp.csv")
+
+    with pytest.raises(FileNotFoundError):
+        experiments.run_trials(study, studies.Experiment(TPE, mlp.Hyperparameters(), changes, 3000), small_splits)
+    assert study.progress()[:2] == (0, 1)
+
+
 @pytest.mark.parametrize("name", list(studies.STUDIES))
 def test_q2f_every_declared_trial_is_possible(name):
-    """Forty random points of each search space make hyperparameters that are accepted, and a network."""
+    """All points of a grid, or forty random ones, make hyperparameters that are accepted, and a network."""
     if (
         name.endswith("_best")
         and not (experiments.ROOT / "results" / f"study_{name.removesuffix('_best')}.csv").exists()
     ):
         pytest.skip("its study is not exported yet")
     experiment = studies.STUDIES[name]
+    space = experiment.space
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for _ in range(40):
-        parameters = study.ask(experiment.space.distributions).params
+    points = space.grid() if space.sampler == "grid" else [study.ask(space.distributions).params for _ in range(40)]
+    for parameters in points:
         h = replace(experiment.base, **experiment.changes(parameters))
         (mlp if isinstance(h, mlp.Hyperparameters) else cnn).build(h)
 
@@ -182,11 +228,26 @@ def test_q2f_every_declared_trial_is_possible(name):
 # The command line, with processes that are killed.
 
 
+find_processes = pytest.mark.skipif(shutil.which("pgrep") is None, reason="pgrep finds the processes to kill")
+
+
+@contextlib.contextmanager
 def run_command(folder, *options):
     command = [sys.executable, "experiments.py", "run", "mlp", "--folder", str(folder), "--train-size", "600"]
-    return subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    process = subprocess.Popen(
+        [*command, *options],
+        cwd=experiments.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def wait_for(folder, n_finished, n_running):
@@ -211,46 +272,51 @@ def check_whole(study, n_trials):
     again = Counter(trial.user_attrs.get("again") for trial in trials)
     for trial in trials:
         assert trial.state.is_finished()
-        if not is_finished(trial):
+        # One that was cut off before it had its parameters has nothing to be tried again.
+        parameters = trial.system_attrs.get("fixed_params", trial.params)
+        if not is_finished(trial) and parameters.keys() == study.space.distributions.keys():
             assert again[trial.number] == 1
             (retry,) = (other for other in trials if other.user_attrs.get("again") == trial.number)
-            assert retry.params == trial.params
+            assert retry.system_attrs["fixed_params"] == parameters
 
 
-def test_q2f_killed_worker_and_killed_study_lose_nothing(tmp_path):
-    process = run_command(tmp_path, "--trials", "12", "--workers", "2")
-    study = wait_for(tmp_path, 1, 1)
-    workers = subprocess.run(
-        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
-    ).stdout.split()
-    os.kill(int(workers[0]), signal.SIGKILL)  # one worker: the study notices, and starts another
-    wait_for(tmp_path, study.progress()[0] + 2, 1)
-    os.killpg(process.pid, signal.SIGKILL)  # all of it
-    process.communicate()
+@find_processes
+def test_q2f_killed_worker_and_killed_study_lose_nothing(tmp_path, capsys):
+    with run_command(tmp_path, "--trials", "20", "--workers", "2") as process:
+        study = wait_for(tmp_path, 1, 1)
+        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+        os.kill(int(children.stdout.split()[0]), signal.SIGKILL)  # one worker: the study notices, and starts another
+        wait_for(tmp_path, study.progress()[0] + 2, 1)
+        os.killpg(process.pid, signal.SIGKILL)  # all of it
+        process.wait()
     n_finished, n_running, _ = study.progress()
-    assert 3 <= n_finished < 12
+    assert 3 <= n_finished < 20
     assert n_running >= 1
 
-    process = run_command(tmp_path, "--trials", "12", "--workers", "2")
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    check_whole(study, 12)
+    with run_command(tmp_path, "--trials", "20", "--workers", "2") as process:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+    check_whole(study, 20)
     arguments = ["mlp", "--folder", str(tmp_path), "--train-size", "600"]
+    assert experiments.main(["show", *arguments]) == 0
+    assert capsys.readouterr().out.count("\n") == 22
     assert experiments.main(["export", *arguments, "--results", str(tmp_path)]) == 0
     rows = read_csv(tmp_path / "study_mlp.csv", [*studies.STUDIES["mlp"].space.distributions, "state", "reason"])
-    assert len(rows) == 12
+    assert len(rows) == 20
 
 
+@find_processes
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need a processor each")
 def test_q2f_study_on_ray_survives_a_killed_worker(tmp_path):
     pytest.importorskip("ray")
-    process = run_command(tmp_path, "--trials", "10", "--workers", "2", "--ray-address", "local")
-    study = wait_for(tmp_path, 1, 2)
-    owners = {tuple(trial.user_attrs["owner"]) for trial in study.trials if "owner" in trial.user_attrs}
-    assert {worker for _, worker in owners} == {"0", "1"}
-    found = subprocess.run(["pgrep", "-f", "ray::work"], capture_output=True, text=True, check=True)
-    os.kill(int(found.stdout.split()[0]), signal.SIGKILL)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    with run_command(tmp_path, "--trials", "10", "--workers", "2", "--ray-address", "local") as process:
+        study = wait_for(tmp_path, 1, 2)
+        owners = {tuple(trial.user_attrs["owner"]) for trial in study.trials if "owner" in trial.user_attrs}
+        assert {worker for _, worker in owners} == {"0", "1"}
+        found = subprocess.run(["pgrep", "-f", "ray::work"], capture_output=True, text=True, check=True)
+        os.kill(int(found.stdout.split()[0]), signal.SIGKILL)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
     check_whole(study, 10)
     assert any(not is_finished(trial) for trial in study.trials)
 

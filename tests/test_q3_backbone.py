@@ -130,7 +130,7 @@ def test_q3a_receptive_field_is_where_the_gradient_reaches():
         assert reached.max() - reached.min() + 1 == min(field, 28)
 
 
-def test_q3a_contract_every_backbone_turns_images_into_features():
+def test_q3a_backbone_keeps_the_contract_of_features_and_head():
     backbone = CNNBackbone(n_features=32).eval()
     assert isinstance(backbone, Backbone)
     images = random_images(6)
