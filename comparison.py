@@ -286,7 +286,10 @@ def _libraries_command(args):
 
 def _record_command(args):
     for folder in args.folders:
-        print(save_record(record(folder)))
+        if folder.suffix == ".tmp":
+            print(f"left out: {folder}, which is not complete")
+        else:
+            print(save_record(record(folder)))
     return 0
 
 

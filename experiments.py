@@ -333,8 +333,8 @@ def _parser():
 
 
 def _run_command(args):
-    _, study = open_study(args)
-    start, stop = _on_ray(args) if args.ray_address else _on_this_machine(args)
+    experiment, study = open_study(args)
+    start, stop = _on_ray(args, experiment, study) if args.ray_address else _on_this_machine(args)
     workers = {number: start(number) for number in range(args.workers)}
     deaths = 0
     bar = _ProgressBar(study)
@@ -454,7 +454,7 @@ def _on_this_machine(args):
     return start, stop
 
 
-def _on_ray(args):
+def _on_ray(args, experiment, study):
     """The same on a Ray cluster. The study stays here; its workers, wherever they are, ask for trials and report."""
     try:
         import ray
@@ -463,7 +463,6 @@ def _on_ray(args):
         raise ImportError(f"{error}; pip install -r requirements-distributed.txt") from error
     environment = {"working_dir": str(ROOT), "excludes": [".venv", "runs", ".git", "models", "*.ipynb", "figures"]}
     ray.init(args.ray_address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
-    experiment, study = open_study(args)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor = (
         ray.remote(Study)

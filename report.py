@@ -22,7 +22,7 @@ from benchmarks import report as speed
 from model_utils import plots, results
 from model_utils.records import load_records
 from model_utils.tables import markdown_table, read_csv
-from studies import CHANNELS, KERNELS, POOLINGS, STUDIES, parse
+from studies import CHANNELS, KERNELS, POOLINGS, STUDIES, distinct_points, parse, stored_trials
 
 ROOT = Path(__file__).parent
 TEMPLATE = ROOT / "report_template.md"
@@ -37,12 +37,6 @@ HTML = ROOT / "runs" / "report.html"
 def stored_histories(name):
     """Read the histories of a comparison from results/: see `experiments.compare`."""
     return experiments.by_run(read_csv(results.RESULTS / f"{name}.csv", text_columns=("setting",)))
-
-
-def stored_trials(name):
-    """Read the trials of a study from results/; parameters stay text."""
-    text_columns = (*STUDIES[name].space.distributions, "state", "reason")
-    return read_csv(results.RESULTS / f"study_{name}.csv", text_columns)
 
 
 def values_by(rows, parameter):
@@ -227,7 +221,7 @@ def ablation_rows():
 
 def search_table(name, n=5):
     """Lay out the best points of a search, a column each."""
-    rows = sorted(distinct_points(name), key=lambda row: -row["value"])[:n]
+    rows = distinct_points(name)[:n]
     lines = [[parameter, *(_short(row[parameter]) for row in rows)] for parameter in STUDIES[name].space.distributions]
     lines.append(["validation accuracy", *(f"{row['value']:.4f}" for row in rows)])
     return markdown_table(["", *(f"{rank}" for rank in range(1, len(rows) + 1))], lines)
@@ -246,13 +240,6 @@ def repeated_table(name):
     groups = values_by(stored_trials(name), "rank")
     rows = [(rank, mean_and_std(values), len(values)) for rank, values in sorted(groups.items())]
     return markdown_table(["rank in the search", "best validation accuracy", "n"], rows)
-
-
-def distinct_points(name):
-    """Return the complete trials of a search by their parameters; a point that was tried again came out the same."""
-    distributions = STUDIES[name].space.distributions
-    complete = [row for row in stored_trials(name) if row["state"] == "complete"]
-    return list({tuple(row[parameter] for parameter in distributions): row for row in complete}.values())
 
 
 def marginal_table(name, *parameters):
@@ -281,7 +268,7 @@ def values():
         "n_trials": len(states),
         "n_pruned": states.count("pruned"),
         "n_failed": states.count("fail"),
-        "search_best": f"{max(r['value'] for r in stored_trials('mlp') if r['state'] == 'complete'):.4f}",
+        "search_best": f"{distinct_points('mlp')[0]['value']:.4f}",
         "search_table": search_table("mlp"),
         "search_repeated": repeated_table("mlp_best"),
         "importances": ", ".join(f"{name} {share:.0%}" for name, share in list(importances("mlp").items())[:4]),

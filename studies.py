@@ -173,17 +173,22 @@ STUDIES["mlp_ablations"] = Experiment(
 )
 
 
-def ranked(name, rank):
-    """Return the parameters of the trial that came out so far from the top of an exported study, counted from 1.
+def stored_trials(name):
+    """Read the trials of an exported study; parameters stay text."""
+    return read_csv(RESULTS / f"study_{name}.csv", (*STUDIES[name].space.distributions, "state", "reason"))
 
-    Trials with the same parameters count once.
-    """
-    distributions = STUDIES[name].space.distributions
-    rows = read_csv(RESULTS / f"study_{name}.csv", (*distributions, "state", "reason"))
-    rows = sorted((row for row in rows if row["state"] == "complete"), key=lambda row: -row["value"])
-    points = dict.fromkeys(tuple(row[parameter] for parameter in distributions) for row in rows)
-    texts = zip(distributions, list(points)[rank - 1], strict=True)
-    return {parameter: parse(text, distributions[parameter]) for parameter, text in texts}
+
+def distinct_points(name):
+    """Return the complete trials of an exported study, best first; a point that was tried again came out the same."""
+    complete = [row for row in stored_trials(name) if row["state"] == "complete"]
+    points = {tuple(row[parameter] for parameter in STUDIES[name].space.distributions): row for row in complete}
+    return sorted(points.values(), key=lambda row: -row["value"])
+
+
+def ranked(name, rank):
+    """Return the parameters of the point that came out so far from the top of an exported study, counted from 1."""
+    row = distinct_points(name)[rank - 1]
+    return {p: parse(row[p], distribution) for p, distribution in STUDIES[name].space.distributions.items()}
 
 
 def parse(text, distribution):

@@ -78,7 +78,6 @@ class MLP:
 
         self.sizes = (n_inputs, *hidden_sizes, n_classes)
         self.activation = activation
-        self.init = init
         self.dropout = dropout
         self.batch_norm = batch_norm
         self.dtype = np.dtype(dtype)

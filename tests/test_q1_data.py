@@ -268,7 +268,7 @@ def test_q2b_pictures_of_other_kinds_and_shapes_are_read(tmp_path):
     assert (read[:, 21:] == 0).all()
 
 
-def test_q2_pictures_of_cameras_and_of_16_bits_are_read_as_people_see_them(tmp_path):
+def test_q2b_pictures_of_cameras_and_of_16_bits_are_read_as_people_see_them(tmp_path):
     up = np.zeros((28, 28), np.uint8)
     up[:14] = 255
     exif = Image.Exif()
@@ -281,7 +281,7 @@ def test_q2_pictures_of_cameras_and_of_16_bits_are_read_as_people_see_them(tmp_p
     np.testing.assert_array_equal(dp.read_picture(tmp_path / "deep.png"), ramp // 256)
 
 
-def test_q2_what_is_no_picture_is_refused(tmp_path, monkeypatch):
+def test_q2b_what_is_no_picture_is_refused(tmp_path, monkeypatch):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(OSError, match=r"text\.png"):
         dp.read_picture(tmp_path / "text.png")

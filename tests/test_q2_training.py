@@ -12,6 +12,7 @@ from PIL import Image
 import experiments
 import mlp
 from data_preparation import load_splits, preprocess
+from model_utils.command_line import check_folder_is_free
 from model_utils.saved_models import SavedModel, SavedModelError, is_saved, load_model, remove_saved, save_model
 
 SMALL_SPLIT = {"train": 3000, "validation": 1000, "test": "official", "seed": 0}
@@ -407,6 +408,12 @@ def test_q2_a_save_cut_off_between_its_renames_is_put_back(saved_folder):
     saved_folder.rename(saved_folder.with_name(saved_folder.name + ".old.tmp"))
     assert load_model(saved_folder).description == expected.description
     assert [path.name for path in saved_folder.parent.iterdir()] == [saved_folder.name]
+
+
+def test_q2_a_model_that_was_put_aside_is_not_overwritten_unasked(saved_folder):
+    saved_folder.rename(saved_folder.with_name(saved_folder.name + ".old.tmp"))
+    with pytest.raises(ValueError, match=r"exists; choose another --models-dir"):
+        check_folder_is_free(saved_folder, overwrite=False)
 
 
 def test_q2_removed_is_removed_together_with_what_was_put_aside(saved_folder):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -284,6 +285,10 @@ def test_q3b_bfloat16_is_used_where_the_processor_has_it(monkeypatch):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has_it=has_it: has_it)
         assert cnn.has_fast_bfloat16(CPU) is has_it
     assert not cnn.has_fast_bfloat16(torch.device("mps"))
+    monkeypatch.undo()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists() and platform.machine() == "x86_64":
+        assert cnn.has_fast_bfloat16(CPU) == ("avx512_bf16" in cpuinfo.read_text())
 
 
 def test_q3b_training_in_bfloat16_learns_too(splits, monkeypatch):

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import precision_recall_fscore_support
 
 import cnn
 import comparison
 import mlp
 import report as build_report
-from benchmarks import report, rivals, rounds
+from benchmarks import cnn_accuracy, report, rivals, rounds
 from data_preparation import N_OFFICIAL_TRAIN, Split, preprocess
 from model_utils import command_line, records, results
 from model_utils.results import models_table, write_between_marks
@@ -106,6 +107,29 @@ def test_q4_same_work_for_all_whose_epochs_race(small_splits, monkeypatch):
         losses = [contestant.epoch() for _ in range(6)]
         assert losses[-1] < 0.75 * losses[0], make.__name__
         assert np.mean(contestant.predict(x).argmax(axis=1) == training.labels) > 0.6, make.__name__
+
+
+def test_q4_usual_loop_is_timed_until_it_reaches_its_goal(small_splits, monkeypatch):
+    """A network that calls everything a T-shirt, and after two epochs everything what it is."""
+    epochs = []
+
+    def predict(images):
+        logits = torch.zeros(len(images), 10)
+        logits[:, 0] = 1
+        labels = torch.from_numpy(small_splits.test.labels[: len(images)].copy())
+        return torch.nn.functional.one_hot(labels, 10).float() if len(epochs) == 2 else logits
+
+    few = small_splits._replace(test=Split(*(part[:200] for part in small_splits.test)))
+    network = torch.nn.Identity()
+    network.forward = predict
+    monkeypatch.setattr(cnn_accuracy, "usual_contestant", lambda: (network, lambda: epochs.append(1)))
+    rows = cnn_accuracy.usual_loop(few)
+    assert [row["accuracy"] for row in rows] == [np.mean(few.test.labels == 0), 1.0]
+
+
+def test_q4_record_leaves_out_what_is_not_complete(tmp_path, capsys):
+    assert comparison.main(["record", str(tmp_path / "CNN_8.checkpoint.tmp")]) == 0
+    assert re.search(r"left out: .*CNN_8\.checkpoint\.tmp", capsys.readouterr().out)
 
 
 def test_q4_results_table_shows_each_models_stored_accuracy(saved_models):
