@@ -1,5 +1,6 @@
 """Questions 2c, 2d and 2e: the forward pass, the backward pass and the loss, against PyTorch and finite differences."""
 
+import ast
 import math
 import subprocess
 import sys
@@ -106,6 +107,16 @@ def test_q2c_the_mlp_needs_numpy_and_nothing_else():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert set(result.stdout.split()) <= {"model_utils", "numpy"}
+
+
+def test_q2_model_utils_imports_nothing_from_the_top_level():
+    top_level = {path.stem for path in ROOT.glob("*.py")} | {"benchmarks", "tests"}
+    assert len(top_level) > 5
+    for path in (ROOT / "model_utils").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [node.module] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not {module.split(".")[0] for module in modules} & top_level, path.name
 
 
 @each_norm
