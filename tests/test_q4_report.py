@@ -180,6 +180,7 @@ def test_q4_every_record_is_whole(official):
         ("lenet5", 0.905),
         ("modern_lenet", 0.92),
         ("wide_cnn", 0.94),
+        ("resnet18", 0.935),
         ("efficientnet_lite0_ImageNet_frozen", 0.9),
         ("efficientnet_lite0_ImageNet", 0.94),
         ("vit", 0.91),
