@@ -319,14 +319,15 @@ def labelled_points(points, xlabel, ylabel):
     for position in points.values():
         x, y = axes.transData.transform(position)
         taken.append(Bbox.from_bounds(x - 3, y - 3, 6, 6))
-    corners = [(6, 3, "left", "bottom"), (-6, 3, "right", "bottom"), (6, -5, "left", "top"), (-6, -5, "right", "top")]
+    # At the right or the left of the point, above or below it, and if there is no room, a line of text further away.
+    places = [(right, up * (4 + 10 * line)) for line in range(3) for up in (1, -1) for right in (6, -6)]
     for i, (name, position) in enumerate(points.items()):
-        for right, up, ha, va in corners:  # the first one with room, or the last one
-            style = {"textcoords": "offset points", "ha": ha, "va": va, "fontsize": 8, "color": f"C{i}"}
-            text = axes.annotate(name, position, (right, up), **style)
+        for right, up in places:  # the first one with room, or the last one
+            style = {"ha": "left" if right > 0 else "right", "va": "bottom" if up > 0 else "top", "fontsize": 8}
+            text = axes.annotate(name, position, (right, up), textcoords="offset points", color=f"C{i}", **style)
             box = text.get_window_extent()
             is_inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
-            if (is_inside and not box.count_overlaps(taken)) or (right, up, ha, va) == corners[-1]:
+            if (is_inside and not box.count_overlaps(taken)) or (right, up) == places[-1]:
                 break
             text.remove()
         taken.append(box)
