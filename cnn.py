@@ -387,10 +387,6 @@ def _check_finite(loss, name, epoch, hyperparameters):
         )
 
 
-# What the optimizer keeps of each parameter.
-ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
-
-
 def _as_tensors_checked(split, part):
     try:
         images = as_tensor(split.images)
@@ -409,6 +405,10 @@ def _sha256(*arrays):
     for array in arrays:
         digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
+
+
+# What the optimizer keeps of each parameter.
+ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
 def _save_checkpoint(folder, backbone, optimizer, origin, history, best_state):

@@ -42,6 +42,14 @@ def seconds_by(rows, *columns):
     return seconds
 
 
+def by_processor(rows):
+    """Return the rows of each processor by its name; the one measured last comes last."""
+    groups = {}
+    for row in rows:
+        groups.setdefault(row["processor"], []).append(row)
+    return groups
+
+
 def ratios(numerators, denominators):
     """Divide round by round; return the median of the ratios, and the lowest and highest."""
     quotients = [a / b for a, b in zip(numerators, denominators, strict=True)]
@@ -75,8 +83,11 @@ def race_cells(rows):
 
 
 def race_text(path=RACE):
-    """Lay out the race as a table, and say what it comes to."""
-    rows = read(path)
+    """Lay out the race as a table, and say what it comes to, for each processor that it was run on."""
+    return "\n\n".join(map(_race_text, by_processor(read(path)).values()))
+
+
+def _race_text(rows):
     cells = race_cells(rows)
     versions = {row["contestant"]: row["version"] for row in rows}
     rivals = [name for name in versions if name not in (OURS, FLOOR)]
@@ -119,7 +130,8 @@ def memory_text(path=MEMORY):
 def growth_figure(path=GROWTH):
     """Draw how the time of an epoch grows, a panel a cause."""
     panels = {}
-    for (panel, value), seconds in seconds_by(read(path), "panel", "contestant").items():
+    *_, newest = by_processor(read(path)).values()
+    for (panel, value), seconds in seconds_by(newest, "panel", "contestant").items():
         panels.setdefault(panel, []).append((int(value), statistics.median(seconds)))
     return plots.growth(panels, "seconds an epoch")
 
@@ -128,8 +140,11 @@ def growth_figure(path=GROWTH):
 
 
 def cnn_epoch_text(path=CNN_EPOCH):
-    """Say how long an epoch takes in `cnn.py` and in the usual loop."""
-    rows = read(path)
+    """Say how long an epoch takes in `cnn.py` and in the usual loop, on each processor that they were timed on."""
+    return "\n\n".join(map(_cnn_epoch_text, by_processor(read(path)).values()))
+
+
+def _cnn_epoch_text(rows):
     seconds = seconds_by(rows, "contestant")
     ours, usual = seconds["cnn.py",], seconds["usual loop",]
     times, low, high = ratios(usual, ours)
@@ -160,8 +175,8 @@ def cnn_accuracy_text(path=CNN_ACCURACY):
 
 
 def prediction_text(path=PREDICTION):
-    """Lay out how fast the saved models predict."""
-    rows = read(path)
+    """Lay out how fast the saved models predict, on the processor that they were timed on last."""
+    *_, rows = by_processor(read(path)).values()
     predictions = [row for row in rows if row["task"] == "predict"]
     medians = {key: statistics.median(s) for key, s in seconds_by(predictions, "contestant", "images").items()}
     many = max(row["images"] for row in predictions)

@@ -6,12 +6,13 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from benchmarks.report import read, seconds_by
+from benchmarks.report import by_processor, read, seconds_by
 from model_utils.tables import markdown_table, write_csv
 
 
@@ -46,7 +47,9 @@ def alternate(contestants, n_rounds, **columns):
 
 
 def store(path, rows, *columns):
-    """Write rows, and print how each median compares with the one stored before: nothing gets slower unseen.
+    """Write rows in the place of those stored before from the same processor; those of other processors stay.
+
+    Prints how each median compares with the one stored before, so that nothing gets slower unseen.
 
     Parameters
     ----------
@@ -56,18 +59,18 @@ def store(path, rows, *columns):
     *columns : str
         Those that tell the rows of a contestant apart.
     """
-    if path.exists():
-        before, now = (
-            {key: statistics.median(seconds) for key, seconds in seconds_by(some, "contestant", *columns).items()}
-            for some in (read(path), rows)
-        )
-        table = [
-            (*key, f"{now[key]:.4f}", f"{before[key]:.4f}", f"{now[key] / before[key]:.2f}")
-            for key in now
-            if key in before
-        ]
+    stored = by_processor(read(path)) if path.exists() else {}
+    replaced = stored.pop(rows[0]["processor"], [])
+    before, now = (
+        {key: statistics.median(seconds) for key, seconds in seconds_by(some, "contestant", *columns).items()}
+        for some in (replaced, rows)
+    )
+    table = [
+        (*key, f"{now[key]:.4f}", f"{before[key]:.4f}", f"{now[key] / before[key]:.2f}") for key in now if key in before
+    ]
+    if table:
         print(markdown_table(["contestant", *columns, "seconds", "stored", "ratio"], table))
-    write_csv(path, rows)
+    write_csv(path, [*chain(*stored.values()), *rows])
 
 
 def measured_where():

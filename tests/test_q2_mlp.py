@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from model_utils import optimizers
 from model_utils.gradient_check import gradient_check
 from model_utils.layers import ACTIVATIONS, draw_dropout_mask
 from model_utils.losses import OBJECTIVES, cross_entropy, mean_squared_error, softmax
@@ -400,8 +401,10 @@ TORCH_OPTIMIZERS = {
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_q2f_optimizers_take_pytorchs_steps(name, weight_decay):
+@pytest.mark.parametrize("block", [optimizers.BLOCK, 4, 2])
+def test_q2f_optimizers_take_pytorchs_steps(name, weight_decay, block, monkeypatch):
     """30 steps down a quadratic bowl, from a point where the first 6 of 10 parameters decay."""
+    monkeypatch.setattr(optimizers, "BLOCK", block)
     rng = np.random.default_rng(0)
     curvature, start = rng.random(10) * 3, rng.normal(size=10)
     parameters, gradients = start.copy(), np.zeros(10)
