@@ -533,4 +533,4 @@ def test_q3d_saved_pair_best_on_validation_reaches_its_bar(saved_models, capsys)
     folders = [folder for name, folder in saved_models.items() if name.startswith("CNN_")]
     best = max(folders, key=lambda folder: load_model(folder).metrics["validation"]["accuracy"])
     assert cnn.main(["evaluate", str(best), "--device", "cpu"]) == 0
-    assert float(capsys.readouterr().out.split()[-1]) >= 0.935
+    assert float(capsys.readouterr().out.split()[-1]) >= 0.94
