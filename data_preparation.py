@@ -1,13 +1,8 @@
 """Fashion-MNIST from the files on disk to batches: load, check, split, scale, flatten, augment, batch.
 
 Two roads lead to the same images, labels and split: `load_splits` with NumPy alone, and `load_dataloaders` with
-torchvision. Every image that enters a NumPy model goes through `preprocess`, or batch by
-batch through the two steps that it is made of, `flatten` and `scale`.
+torchvision. Images stay uint8 of shape (N, 28, 28); `preprocess` turns them into the inputs of the MLP.
 """
-
-import model_utils.blas  # noqa: F401  before NumPy is loaded
-
-# isort: split
 
 import gzip
 import hashlib
@@ -18,10 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
 from sklearn.model_selection import train_test_split
 
-from model_utils.checks import check_count
+from model_utils.checks import check_count, check_images
+from model_utils.files import replacing
 
 DATA_DIR = Path(__file__).parent / "data"
 
@@ -312,92 +307,55 @@ def _unpack_for_torchvision(data_dir):
         content = gzip.decompress(read_checked(name, data_dir))
         path = Path(data_dir) / "FashionMNIST" / "raw" / name.removesuffix(".gz")
         if not path.exists() or path.read_bytes() != content:
-            unfinished = path.with_suffix(".tmp")
-            unfinished.write_bytes(content)
-            os.replace(unfinished, path)
+            with replacing(path) as unfinished:
+                unfinished.write_bytes(content)
 
 
 # Pre-processing ----------------------------------------------------------------------------------------------------
 
 
-def scale(images, out=None):
-    """Scale pixels from 0 ... 255 to 0 ... 1.
-
-    Parameters
-    ----------
-    images : ndarray of uint8, any shape
-    out : ndarray of float32, same shape, optional
-        Where to put the result.
-
-    Returns
-    -------
-    ndarray of float32, same shape
-
-    Raises
-    ------
-    ValueError
-        If images are not uint8: they may have been scaled already.
-    """
-    if images.dtype != np.uint8:
-        raise ValueError(f"images: expected pixels as uint8, 0 to 255, got {images.dtype}")
-    return np.divide(images, np.float32(255), out=out)
-
-
 def flatten(images):
-    """Lay the rows of each image end to end: shape (N, 28, 28) becomes (N, 784), without a copy.
-
-    Raises
-    ------
-    ValueError
-        If images are not of shape (N, 28, 28).
-    """
+    """Lay the rows of each image end to end: shape (N, 28, 28) becomes (N, 784), without a copy."""
     if images.ndim != 3 or images.shape[1:] != (28, 28):
         raise ValueError(f"images: expected shape (N, 28, 28), got {images.shape}")
     return images.reshape(len(images), 28 * 28)
 
 
-def preprocess(images):
-    """Prepare images for the MLP: uint8 of shape (N, 28, 28) becomes float32 of shape (N, 784) in [0, 1]."""
-    return scale(flatten(images))
+def scale(images, out=None):
+    """Scale pixels, uint8 from 0 to 255, to float32 from 0 to 1, into `out` if it is given."""
+    if images.dtype != np.uint8:
+        raise ValueError(f"images: expected pixels as uint8, 0 to 255, got {images.dtype}")
+    return np.divide(images, np.float32(255), out=out)
 
 
-def read_picture(path, invert=False):
-    """Read a picture of any kind and size as one grey image, uint8 of shape (28, 28).
-
-    It is turned as its camera noted. What is transparent becomes background, and a picture that is not square gets a
-    margin of it.
+def preprocess(images, out=None):
+    """Turn images into the inputs of the MLP: flatten, then scale.
 
     Parameters
     ----------
-    path : path
-    invert : bool
-        For a dark garment on a light background: the data set has light ones on black.
+    images : ndarray of uint8, shape (N, 28, 28)
+    out : ndarray of float32, shape (N, 784), optional
+        Where to put the result.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, 784)
+        From 0 to 1.
 
     Raises
     ------
-    OSError, ValueError
-        If the file is missing or no picture.
+    ValueError
+        If images are of another shape, or not uint8: they may have been scaled already.
     """
-    try:
-        with Image.open(path) as picture:
-            picture = ImageOps.exif_transpose(picture)
-            if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
-                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-            picture = picture.convert("RGBA")
-    except (SyntaxError, Image.DecompressionBombError) as error:  # a broken one, and one far too large
-        raise ValueError(f"{path}: {error}") from error
-    background = Image.new("RGBA", picture.size, "white" if invert else "black")
-    grey = Image.alpha_composite(background, picture).convert("L")
-    grey = ImageOps.invert(grey) if invert else grey
-    return np.asarray(ImageOps.pad(grey, (28, 28), color=0))
+    return scale(flatten(images), out)
 
 
-def augment(x, rng, flip=True, shift=2):
-    """Vary flattened images at random: a garment mirrored or moved by a few pixels is still that garment.
+def augment(images, rng, flip=True, shift=2):
+    """Vary images at random: a garment mirrored or moved by a few pixels is still that garment.
 
     Parameters
     ----------
-    x : ndarray, shape (N, 784)
+    images : ndarray of uint8, shape (N, 28, 28)
     rng : numpy.random.Generator
     flip : bool
         Mirror each image left to right with probability 1/2.
@@ -406,26 +364,23 @@ def augment(x, rng, flip=True, shift=2):
 
     Returns
     -------
-    ndarray, shape (N, 784)
-        New images; x is left as it was.
+    ndarray of uint8, shape (N, 28, 28)
+        New images; the old ones stay as they were.
 
     Raises
     ------
     ValueError
-        If x is not of shape (N, 784), or shift is negative or not an integer.
+        If images are not uint8 of shape (N, 28, 28), or shift is negative or not an integer.
     """
-    if x.ndim != 2 or x.shape[1] != 28 * 28:
-        raise ValueError(f"x: expected flattened images of shape (N, 784), got {x.shape}")
+    images = check_images(images)
     check_count("shift", shift, minimum=0)
-    n = len(x)
-    padded = np.zeros((n, 28 + 2 * shift, 28 + 2 * shift), x.dtype)
-    padded[:, shift : shift + 28, shift : shift + 28] = x.reshape(n, 28, 28)
+    padded = np.pad(images, ((0, 0), (shift, shift), (shift, shift)))
     if flip:
-        mirrored = rng.random(n) < 0.5
+        mirrored = rng.random(len(images)) < 0.5
         padded[mirrored] = padded[mirrored, :, ::-1]
     windows = np.lib.stride_tricks.sliding_window_view(padded, (28, 28), axis=(1, 2))
-    rows, columns = rng.integers(0, 2 * shift + 1, (2, n))
-    return windows[np.arange(n), rows, columns].reshape(n, 28 * 28)
+    rows, columns = rng.integers(0, 2 * shift + 1, (2, len(images)))
+    return windows[np.arange(len(images)), rows, columns]
 
 
 def batches(x, labels, batch_size, rng):
@@ -433,20 +388,21 @@ def batches(x, labels, batch_size, rng):
 
     Parameters
     ----------
-    x : ndarray, shape (N, D)
+    x : ndarray, shape (N, ...)
+        Images or features.
     labels : ndarray of int, shape (N,)
     batch_size : int
-        The last batch is smaller if batch_size does not divide N.
+        B. The last batch is smaller if B does not divide N.
     rng : numpy.random.Generator
 
     Yields
     ------
-    tuple of ndarrays, shapes (B, D) and (B,)
+    tuple of ndarrays, shapes (B, ...) and (B,)
         The first is reused: the next batch overwrites it.
     """
     check_count("batch_size", batch_size)
     order = rng.permutation(len(x))
-    x_batch = np.empty((min(batch_size, len(x)), x.shape[1]), x.dtype)
+    x_batch = np.empty((min(batch_size, len(x)), *x.shape[1:]), x.dtype)
     for start in range(0, len(x), batch_size):
         chosen = order[start : start + batch_size]
         # mode="clip" writes straight into `out`; the default would fill a copy first.

@@ -11,6 +11,12 @@ def check_choice(name, value, choices):
         raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
 
 
+def check_flag(name, value):
+    """Raise unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: expected True or False, got {value!r}")
+
+
 def check_count(name, value, minimum=1):
     """Raise unless `value` is an integer of at least `minimum`."""
     if not _is_count(value, minimum):
@@ -31,6 +37,16 @@ def check_number(name, value, low, high=float("inf")):
     """Raise unless `value` is a number with low <= value < high."""
     if not isinstance(value, numbers.Real) or not low <= value < high:
         raise ValueError(f"{name}: expected a number from {low} to below {high}, got {value!r}")
+
+
+def check_images(images, name="images"):
+    """Return `images` as an array, or raise unless they are uint8 of shape (N, 28, 28) with N at least 1."""
+    images = np.asarray(images)
+    if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) == 0:
+        raise ValueError(f"{name}: expected shape (N, 28, 28) with N at least 1, got {images.shape}")
+    if images.dtype != np.uint8:
+        raise ValueError(f"{name}: expected pixels as uint8, 0 to 255, got {images.dtype}")
+    return images
 
 
 def check_inputs(x, n_inputs, finite=True, name="x"):

@@ -5,155 +5,153 @@ A backbone finds the features; what classifies them is not its business. For its
 
 import math
 from collections import OrderedDict
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model_utils.checks import check_choice, check_count, check_counts, check_number
+from model_utils.hyperparameters import Hyperparameters, choice, count, counts, flag, number
 from model_utils.layers import INITS, initial_std
 
-IMAGE_SIZE = 28
+IMAGE_SIZE, N_CLASSES = 28, 10
+
+
+@dataclass(frozen=True)
+class BackboneHyperparameters(Hyperparameters):
+    """What is chosen before the training of every backbone. Each kind of backbone adds what describes it."""
+
+    backbone: str = ""  # each kind declares its names
+    dropout: float = number(0.3, "share of features dropped before the backbone's own head, in training", high=1)
+    label_smoothing: float = number(0.1, "share of each target spread evenly over all classes", high=1)
+    learning_rate: float = number(0.005, "of AdamW, the top of a cosine with warm-up")
+    weight_decay: float = number(0.05, "pull of the weights, not of biases and batch norm, towards 0")
+    batch_size: int = count(128, "images per step")
+    epochs: int = count(24, "passes through the training split")
+    patience: int = count(0, "stop after so many epochs without a better validation accuracy, 0 for never", minimum=0)
+    flip: bool = flag(True, "mirror half of the training images, drawn again each epoch")
+    shift: int = count(1, "move training images by up to so many pixels, drawn again each epoch", minimum=0)
+    erase: int = count(
+        0, "blacken a square of so many pixels each way, anywhere in each training image, drawn again each epoch", 0
+    )
+    seed: int = count(0, "for initial weights, dropout, order of batches and augmentation", minimum=0)
+
+    # What only networks made for ImageNet can have otherwise.
+    weights: ClassVar[str] = "random"
+    frozen: ClassVar[bool] = False
+
+    @property
+    def name(self):
+        """What the backbone is called in the names of folders."""
+        return self.backbone
 
 
 class Backbone(nn.Module):
     """What every backbone is: `features`, and a linear head that only its training uses.
 
-    A subclass defines `features` and calls `super().__init__` first.
+    A subclass names its dataclass in `Hyperparameters`, defines `features` and calls `super().__init__` first.
 
     Parameters
     ----------
     n_features : int
         F.
-    n_classes : int
-        K.
     dropout : float in [0, 1)
         Share of features set to zero before the head, in training.
 
     Attributes
     ----------
+    trained_on : dict
+        Device and precision of its training, as `cnn.train` reports them; empty before.
     views : tuple of (int, int)
         The steps, in pixels down and right, by which the window on an image is moved for its mean features.
     n_at_once : int
         Images to compute features of at a time, where nothing is trained.
     """
 
+    Hyperparameters = BackboneHyperparameters
     views = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
     n_at_once = 250
 
-    def __init__(self, n_features, n_classes=10, dropout=0.0):
-        check_count("n_features", n_features)
-        check_count("n_classes", n_classes, minimum=2)
-        check_number("dropout", dropout, 0, 1)
+    def __init__(self, n_features, dropout):
         super().__init__()
         self.n_features = n_features
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(n_features, n_classes)
+        self.head = nn.Linear(n_features, N_CLASSES)
+        self.trained_on = {}
 
-    def features(self, images):
-        """Turn images, float tensor of shape (N, 1, 28, 28) in [0, 1], into features, shape (N, F)."""
+    def features(self, x):
+        """Turn inputs, shape (N, 1, 28, 28), into features, shape (N, F)."""
         raise NotImplementedError
 
-    def mean_features(self, images):
-        """Turn images, shape (N, 1, 28, 28), into the mean of the features of several views of each, shape (N, F).
+    def mean_features(self, x):
+        """Turn inputs, shape (N, 1, 28, 28), into the mean of the features of several views of each, shape (N, F).
 
         A garment moved by a pixel, or mirrored, is the same garment: the views are `views` and their mirror images.
         """
-        padded = F.pad(images, (1, 1, 1, 1))
+        padded = F.pad(x, (1, 1, 1, 1))
         moved = [padded[:, :, 1 + row : 29 + row, 1 + column : 29 + column] for row, column in self.views]
-        views = moved + [x.flip(3) for x in moved]
+        views = moved + [view.flip(3) for view in moved]
         return sum(map(self.features, views)) / len(views)
 
-    def forward(self, images):
-        """Return the head's logits, shape (N, K), of images, shape (N, 1, 28, 28)."""
-        return self.head(self.dropout(self.features(images)))
+    def forward(self, x):
+        """Return the head's logits, shape (N, K), of inputs, shape (N, 1, 28, 28)."""
+        return self.head(self.dropout(self.features(x)))
 
 
-class CNNBackbone(Backbone):
-    """Convolution layers, each followed by ReLU and max pooling, then a fully connected layer that gives the features.
+def preprocess(images):
+    """Turn images, uint8 tensor of shape (N, 28, 28), into inputs, float32 of shape (N, 1, 28, 28) from 0 to 1."""
+    return images.unsqueeze(1).float() / 255
 
-    A convolution keeps the size of its map: zeros, the black of the background, surround it. So does a max pooling of
-    stride 1. One of stride s and size p makes a map of n x n one of floor((n - p) / s) + 1 in each direction.
 
-    Parameters
-    ----------
-    channels : tuple of int
-        Kernels of each convolution layer; its length is the number of layers.
-    kernel_sizes, pool_sizes, pool_strides : tuple of int
-        One for each convolution layer.
-    n_features : int
-        F, the units of the fully connected layer.
-    init : {"random", "Xavier", "He"}
-        How the weights are drawn, see `layers.initial_std`. Biases start at 0.
-    dropout : float in [0, 1)
-        Share of features set to zero before the head, in training.
-    batch_norm : bool
-        Normalise each convolution's output over the batch, before ReLU (Ioffe and Szegedy, 2015).
-    n_classes : int
-        K.
-    seed : int
-        For the initial weights.
-
-    Attributes
-    ----------
-    map_sizes : tuple of int
-        The height, and width, of the map that leaves each layer.
+@dataclass(frozen=True)
+class CNNHyperparameters(BackboneHyperparameters):
+    """A `CNNBackbone` and its training.
 
     Raises
     ------
     ValueError
-        If an argument is out of its range, or a map has become too small for the next pooling.
+        If a value is out of its range, or a map becomes too small for the next pooling.
     """
 
-    def __init__(
-        self,
-        channels=(16, 32, 64, 128, 256),
-        kernel_sizes=(3, 3, 3, 3, 3),
-        pool_sizes=(2, 2, 2, 3, 3),
-        pool_strides=(2, 2, 2, 1, 3),
-        n_features=256,
-        init="He",
-        dropout=0.0,
-        batch_norm=True,
-        n_classes=10,
-        seed=0,
-    ):
-        super().__init__(n_features, n_classes, dropout)
-        check_counts("channels", channels)
-        check_count("number of channels", len(channels))
-        per_layer = {"kernel_sizes": kernel_sizes, "pool_sizes": pool_sizes, "pool_strides": pool_strides}
-        for name, values in per_layer.items():
-            check_counts(name, values)
-            if len(values) != len(channels):
-                raise ValueError(f"{name}: expected {len(channels)}, one for each of the channels, got {values!r}")
-        check_choice("init", init, INITS)
-        check_count("seed", seed, minimum=0)
-        self.kernel_sizes, self.pool_sizes, self.pool_strides = kernel_sizes, pool_sizes, pool_strides
-        self.map_sizes = _map_sizes(pool_sizes, pool_strides)
+    backbone: str = choice("cnn5", "what finds the features", ("cnn5",))
+    channels: tuple = counts((16, 32, 64, 128, 256), "kernels of each convolution layer")
+    kernel_sizes: tuple = counts((3, 3, 3, 3, 3), "height and width of the kernels of each layer")
+    pool_sizes: tuple = counts((2, 2, 2, 3, 3), "height and width of each layer's max pooling")
+    pool_strides: tuple = counts((2, 2, 2, 1, 3), "step of each layer's max pooling; 1 keeps the size of the map")
+    n_features: int = count(256, "units of the fully connected layer, the features")
+    init: str = choice("Xavier", "initial weights", INITS)
+    batch_norm: bool = flag(True, "normalise each convolution over the batch")
 
-        self.layers = nn.ModuleList(
-            _convolution_layer(*arguments, batch_norm)
-            for arguments in zip((1, *channels), channels, kernel_sizes, pool_sizes, pool_strides, strict=False)
-        )
-        self.fully_connected = nn.Linear(channels[-1] * self.map_sizes[-1] ** 2, n_features)
-        self._initialise(init, seed)
-        # The layout that the fast convolution routines of processors and graphics cards read: the channels of a pixel
-        # side by side.
-        self.to(memory_format=torch.channels_last)
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.channels:
+            raise ValueError("channels: expected at least one layer, got none")
+        for name in ("kernel_sizes", "pool_sizes", "pool_strides"):
+            values = getattr(self, name)
+            if len(values) != len(self.channels):
+                raise ValueError(f"{name}: expected {len(self.channels)}, one for each of the channels, got {values!r}")
+        size = IMAGE_SIZE
+        for layer, (pool, size_after) in enumerate(zip(self.pool_sizes, self.map_sizes, strict=True), start=1):
+            if size_after < 1:
+                raise ValueError(
+                    f"pool_sizes: layer {layer} would pool {pool} x {pool} values of a {size} x {size} map, leaving "
+                    "less than 1 x 1; a pool_stride of 1, there or earlier, keeps the map"
+                )
+            size = size_after
 
-    def features(self, images):
-        """Turn images, float tensor of shape (N, 1, 28, 28) in [0, 1], into features, shape (N, F), all >= 0."""
-        last_map = self.feature_maps(images)[-1]
-        return torch.relu(self.fully_connected(last_map.flatten(start_dim=1)))
+    @property
+    def name(self):
+        """What the backbone is called in the names of folders."""
+        return f"CNN_{'_'.join(map(str, self.channels))}"
 
-    def feature_maps(self, images):
-        """Return what leaves each convolution layer: a list of tensors, shape (N, C, H, H)."""
-        maps = []
-        x = images.contiguous(memory_format=torch.channels_last)
-        for layer in self.layers:
-            x = layer(x)
-            maps.append(x)
-        return maps
+    @property
+    def map_sizes(self):
+        """Height, and width, of the map that leaves each layer; a pooling of stride 1 keeps it."""
+        sizes = [IMAGE_SIZE]
+        for pool_size, stride in zip(self.pool_sizes, self.pool_strides, strict=True):
+            sizes.append(sizes[-1] if stride == 1 else (sizes[-1] - pool_size) // stride + 1)
+        return tuple(sizes[1:])
 
     @property
     def receptive_fields(self):
@@ -170,7 +168,50 @@ class CNNBackbone(Backbone):
             fields.append(field)
         return tuple(fields)
 
+
+class CNNBackbone(Backbone):
+    """Convolution layers, each followed by ReLU and max pooling, then a fully connected layer that gives the features.
+
+    A convolution keeps the size of its map: zeros, the black of the background, surround it. So does a max pooling of
+    stride 1. One of stride s and size p makes a map of n x n one of floor((n - p) / s) + 1 in each direction. With
+    batch normalisation, each convolution's output is normalised before ReLU (Ioffe and Szegedy, 2015).
+
+    Parameters
+    ----------
+    hyperparameters : CNNHyperparameters
+    """
+
+    Hyperparameters = CNNHyperparameters
+
+    def __init__(self, hyperparameters):
+        h = hyperparameters
+        super().__init__(h.n_features, h.dropout)
+        self.layers = nn.ModuleList(
+            _convolution_layer(*sizes, h.batch_norm)
+            for sizes in zip((1, *h.channels), h.channels, h.kernel_sizes, h.pool_sizes, h.pool_strides, strict=False)
+        )
+        self.fully_connected = nn.Linear(h.channels[-1] * h.map_sizes[-1] ** 2, h.n_features)
+        self._initialise(h.init, h.seed)
+        # The layout that the fast convolution routines of processors and graphics cards read: the channels of a pixel
+        # side by side.
+        self.to(memory_format=torch.channels_last)
+
+    def features(self, x):
+        """Turn inputs, shape (N, 1, 28, 28), into features, shape (N, F), all >= 0."""
+        last_map = self.feature_maps(x)[-1]
+        return torch.relu(self.fully_connected(last_map.flatten(start_dim=1)))
+
+    def feature_maps(self, x):
+        """Return what leaves each convolution layer: a list of tensors, shape (N, C, H, H)."""
+        maps = []
+        x = x.contiguous(memory_format=torch.channels_last)
+        for layer in self.layers:
+            x = layer(x)
+            maps.append(x)
+        return maps
+
     def _initialise(self, init, seed):
+        """Draw all weights from one generator; biases start at 0. See `layers.initial_std`."""
         generator = torch.Generator().manual_seed(seed)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -180,21 +221,6 @@ class CNNBackbone(Backbone):
                 std = initial_std(n_in * window, n_out * window, init)
                 nn.init.normal_(module.weight, 0, std, generator=generator)
                 nn.init.zeros_(module.bias)
-
-
-def _map_sizes(pool_sizes, pool_strides):
-    size = IMAGE_SIZE
-    sizes = []
-    for layer, (pool, stride) in enumerate(zip(pool_sizes, pool_strides, strict=True), start=1):
-        if stride > 1:
-            if pool > size:
-                raise ValueError(
-                    f"pool_sizes: layer {layer} would pool {pool} x {pool} values of a {size} x {size} map, leaving "
-                    "less than 1 x 1; a pool_stride of 1, there or earlier, keeps the map"
-                )
-            size = (size - pool) // stride + 1
-        sizes.append(size)
-    return tuple(sizes)
 
 
 def _convolution_layer(n_in, n_out, kernel_size, pool_size, pool_stride, batch_norm):

@@ -2,13 +2,15 @@
 
 import argparse
 import contextlib
+import signal
 import sys
-from dataclasses import field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 
+from model_utils.checks import check_choice
 from model_utils.saved_models import is_saved
 from model_utils.tables import markdown_table
 
@@ -22,39 +24,67 @@ SPLIT_OPTIONS = {
 }
 
 
-def option(default, text):
-    """Declare a hyperparameter, a field of a dataclass: its default, and what --help says of it."""
-    return field(default=default, metadata={"help": text})
-
-
 def add_options(parser, defaults, prefix="", leave_out=()):
     """Give the parser an option for each field of an instance of hyperparameters: --batch-size for batch_size."""
     for f in fields(defaults):
         if f.name in leave_out:
             continue
+        default = getattr(defaults, f.name)
         if f.type is bool:
             kind = {"action": argparse.BooleanOptionalAction}
         elif f.type is tuple:
             kind = {"type": int, "nargs": "*", "metavar": "N"}
+            default = " ".join(map(str, default))
         else:
             kind = {"type": f.type, "metavar": f.type.__name__.upper()}
         flag = "--" + (prefix + f.name).replace("_", "-")
-        parser.add_argument(flag, default=getattr(defaults, f.name), help=f.metadata["help"], **kind)
+        text = f"{f.metadata['help']} (default: {default})"
+        parser.add_argument(flag, default=argparse.SUPPRESS, help=text, **kind)
 
 
-def read_options(args, defaults, prefix="", leave_out=()):
-    """Make the hyperparameters from the options that `add_options`, called alike, gave."""
-    names = [f.name for f in fields(defaults) if f.name not in leave_out]
-    return replace(defaults, **_with_tuples({name: getattr(args, prefix + name) for name in names}))
+def read_options(args, defaults, prefix=""):
+    """Return the hyperparameters with the values of those options of `add_options`, called alike, that were given."""
+    given = {f.name: getattr(args, prefix + f.name) for f in fields(defaults) if hasattr(args, prefix + f.name)}
+    return replace(defaults, **{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
 
 
-def from_json(hyperparameters_class, values):
-    """Make the hyperparameters from what JSON kept of them: it knows lists only, no tuples."""
-    return hyperparameters_class(**_with_tuples(values))
+def add_backbone_options(parser, backbones):
+    """Give the parser --backbone, an option for each field that all kinds share, and a group of them for each kind.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    backbones : dict of str to class
+        `model_utils.backbones.BACKBONES`.
+    """
+    kinds = {kind: [name for name, other in backbones.items() if other is kind] for kind in backbones.values()}
+    shared = set.intersection(*({f.name for f in fields(kind.Hyperparameters)} for kind in kinds))
+    default, *_ = backbones
+    parser.add_argument("--backbone", default=default, metavar="NAME", help=f"one of {', '.join(backbones)}")
+    defaults = backbones[default].Hyperparameters()
+    own_of_default = {f.name for f in fields(defaults)} - shared
+    add_options(parser, defaults, leave_out={"backbone"} | own_of_default)
+    for kind, names in kinds.items():
+        if {f.name for f in fields(kind.Hyperparameters)} != shared:
+            add_options(parser.add_argument_group(", ".join(names)), kind.Hyperparameters(), leave_out=shared)
 
 
-def _with_tuples(values):
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+def read_backbone_options(args, backbones):
+    """Return the hyperparameters from the options of `add_backbone_options`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backbone, or an option belongs to another kind.
+    """
+    check_choice("backbone", args.backbone, backbones)
+    own = backbones[args.backbone].Hyperparameters(backbone=args.backbone)
+    own_names = {f.name for f in fields(own)}
+    for name, kind in backbones.items():
+        for f in fields(kind.Hyperparameters):
+            if hasattr(args, f.name) and f.name not in own_names:
+                raise ValueError(f"{f.name}: expected for {name} and its like only, not for {args.backbone}")
+    return read_options(args, own)
 
 
 def add_training_options(parser, models_dir):
@@ -103,51 +133,33 @@ def reserved(path):
 
 def check_folder_is_free(folder, overwrite):
     """Raise a ValueError if a model is saved in the folder already, unless it may be replaced."""
-    if (is_saved(folder) or folder.exists()) and not overwrite:
+    if is_saved(folder) and not overwrite:
         raise ValueError(f"{folder} exists; choose another --models-dir, or replace it with --overwrite")
 
 
 def add_readers(commands, evaluate, inspect, predict):
-    """Add the commands that read a saved model, each with its function; return their parsers."""
-    texts = {
-        "evaluate": (evaluate, "run a saved model on the test images and compare its accuracy with the stored one"),
-        "inspect": (inspect, "show what a saved model is, how it was trained and how good it is"),
-        "predict": (predict, "name the garment in each picture"),
-    }
-    readers = []
-    for name, (function, text) in texts.items():
-        reader = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        reader.add_argument("folder", type=Path, help="a saved model, such as models/mlp/NAME")
-        reader.set_defaults(command=function)
-        readers.append(reader)
+    """Add the commands that every saved model has, each with its function; return their parsers."""
+    readers = [
+        add_reader(
+            commands,
+            "evaluate",
+            evaluate,
+            "run a saved model on the test images and compare its accuracy with the stored one",
+        ),
+        add_reader(commands, "inspect", inspect, "show what a saved model is, how it was trained and how good it is"),
+        add_reader(commands, "predict", predict, "name the garment in each picture"),
+    ]
     readers[-1].add_argument("pictures", type=Path, nargs="+", help="image files; they are made grey and 28 x 28")
     readers[-1].add_argument("--invert", action="store_true", help="for a dark garment on a light background")
     return readers
 
 
-def check_whole(saved, names):
-    """Look up all that `evaluate` and `inspect` ask of a saved model: better missed at once than half-way.
-
-    Parameters
-    ----------
-    saved : SavedModel
-    names : sequence of str
-        Of its description.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        If something is missing, or the history has another number of epochs than were run.
-    """
-    for name in names:
-        saved.description[name]
-    for part in ("validation", "test"):
-        for name in ("accuracy", "precision", "recall", "f1", "per_class"):
-            saved.metrics[part][name]
-    n_epochs = saved.description["epochs_run"]
-    n_epochs = sum(n_epochs.values()) if isinstance(n_epochs, dict) else n_epochs
-    if n_epochs != len(saved.history):
-        raise ValueError(f"history.csv: expected {n_epochs} epochs, got {len(saved.history)}")
+def add_reader(commands, name, function, text):
+    """Add a command that reads a saved model; return its parser."""
+    reader = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    reader.add_argument("folder", type=Path, help="a saved model, such as models/mlp/NAME")
+    reader.set_defaults(command=function)
+    return reader
 
 
 def report_accuracy(program, accuracy, saved, n_images):
@@ -206,3 +218,9 @@ def run(parser, arguments, errors):
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return 130
+
+
+def leave(status):
+    """End the process with an exit status, which a second Ctrl-C on the way out does not change."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)

@@ -3,6 +3,34 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from model_utils.tables import markdown_table
+
+
+def multiply_adds(backbone):
+    """Count the multiply-adds of the features of one image, all views of it included, by PyTorch's own count."""
+    device = next(backbone.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        backbone.eval().mean_features(torch.zeros(1, 1, 28, 28, device=device))
+    return counter.get_total_flops() // 2
+
+
+def layers_text(network):
+    """Lay out `layer_table` as a Markdown table, with totals."""
+    rows = layer_table(network)
+    cells = [
+        (
+            row["layer"],
+            row["kind"],
+            " x ".join(map(str, row["output_shape"])),
+            f"{row['parameters']:,}",
+            f"{row['multiply_adds']:,}",
+        )
+        for row in rows
+    ]
+    totals = (f"{sum(row[column] for row in rows):,}" for column in ("parameters", "multiply_adds"))
+    header = ["layer", "kind", "output", "parameters", "multiply-adds"]
+    return markdown_table(header, [*cells, ("all", "", "", *totals)])
+
 
 def layer_table(network):
     """List the layers that one image passes through, in that order.

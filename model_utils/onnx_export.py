@@ -1,12 +1,12 @@
 """A backbone and its MLP as one ONNX file, which runs without Python, NumPy or PyTorch."""
 
-import os
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
 
+from model_utils.cnn_backbone import preprocess
+from model_utils.files import replacing
 from model_utils.layers import LEAKY_SLOPE, BatchNorm
 
 ACTIVATIONS = {
@@ -42,7 +42,7 @@ class _Pair(nn.Module):
         self.classifier = as_pytorch(classifier)
 
     def forward(self, images):
-        features = self.backbone.mean_features(images.unsqueeze(1).float() / 255)
+        features = self.backbone.mean_features(preprocess(images))
         return self.classifier((features - self.mean) / self.std)
 
 
@@ -78,6 +78,5 @@ def export_onnx(path, backbone, standardizer, classifier):
         dynamo=True,
         verbose=False,
     )
-    unfinished = Path(path).with_name(Path(path).name + ".tmp")
-    program.save(unfinished, external_data=False)
-    os.replace(unfinished, path)
+    with replacing(path) as unfinished:
+        program.save(unfinished, external_data=False)

@@ -1,8 +1,8 @@
 """Tables: Markdown that reads well in a terminal, a notebook and a README alike, and CSV to store."""
 
 import csv
-import os
-from pathlib import Path
+
+from model_utils.files import replacing
 
 
 def markdown_table(header, rows):
@@ -31,14 +31,10 @@ def markdown_table(header, rows):
 
 def write_csv(path, rows):
     """Write rows, a list of dicts with the same keys, to a CSV file; a stop in the middle leaves the old file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".tmp")
-    with open(unfinished, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(unfinished, path)
 
 
 def read_csv(path, text_columns=()):

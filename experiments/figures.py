@@ -1,0 +1,193 @@
+"""Pictures of comparisons, searches and speed. Each function returns a matplotlib Figure."""
+
+from itertools import zip_longest
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from model_utils.plots import WIDTH, frame, later, new_figure
+
+
+def comparison(histories, title):
+    """Draw what `experiments.compare` returned: each run's best validation accuracy, and each variant's mean curve.
+
+    Parameters
+    ----------
+    histories : dict of str to list of list of dict
+        For each variant, a history for each seed.
+    title : str
+    """
+    figure, [[dots, curves]] = new_figure(max(3.2, 0.5 * len(histories)), 1, 2)
+    later_values = []
+    for i, (label, runs) in enumerate(histories.items()):
+        accuracies = [[row["validation_accuracy"] for row in run] for run in runs]
+        bests = [max(run) for run in accuracies]
+        dots.scatter(bests, [i] * len(bests), color=f"C{i}", alpha=0.7)
+        dots.plot([np.mean(bests)] * 2, [i - 0.3, i + 0.3], color=f"C{i}", linewidth=2)
+        # At each epoch the mean of the runs that came so far: some stop early.
+        mean_curve = [np.mean([a for a in at_epoch if a is not None]) for at_epoch in zip_longest(*accuracies)]
+        curves.plot(range(1, len(mean_curve) + 1), mean_curve, ".-", color=f"C{i}", label=label)
+        later_values += later(mean_curve)
+    dots.set_yticks(range(len(histories)), list(histories))
+    dots.invert_yaxis()
+    dots.set(xlabel="best validation accuracy: each run, and the mean", title=title)
+    curves.set(xlabel="epoch", ylabel="validation accuracy, mean")
+    curves.xaxis.get_major_locator().set_params(integer=True)
+    curves.legend(fontsize=8)
+    frame(curves, later_values)
+    for ax in (dots, curves):
+        ax.grid(alpha=0.3)
+    return figure
+
+
+def accuracy_grids(accuracies, titles, row_labels, column_labels):
+    """Draw accuracies as grids side by side, the number in each cell, all in one scale of colour.
+
+    Parameters
+    ----------
+    accuracies : ndarray, shape (G, R, C)
+    titles, row_labels, column_labels : sequence of str
+        G, R and C of them.
+    """
+    figure, [axes] = new_figure(0.6 * len(row_labels) + 1.3, 1, len(titles), sharey=True)
+    low, high = np.nanmin(accuracies), np.nanmax(accuracies)
+    for grid, title, ax in zip(accuracies, titles, axes, strict=True):
+        ax.imshow(grid, cmap="viridis", vmin=low, vmax=high, aspect="auto")
+        for row, column in np.ndindex(grid.shape):
+            is_dark = grid[row, column] < (low + high) / 2
+            ax.text(column, row, f"{grid[row, column]:.4f}", ha="center", va="center", color="kw"[int(is_dark)])
+        ax.set_xticks(range(len(column_labels)), column_labels)
+        ax.set_yticks(range(len(row_labels)), row_labels)
+        ax.set_title(title)
+    return figure
+
+
+def accuracy_against_cost(points, cost_name):
+    """Draw accuracy against cost on a logarithmic axis, a colour and a shape of marker for each group.
+
+    Parameters
+    ----------
+    points : dict of str to (costs, accuracies)
+        For each group, two sequences.
+    cost_name : str
+    """
+    figure, [[axes]] = new_figure(4)
+    for (label, (costs, accuracies)), marker in zip(points.items(), "osD^vP", strict=False):
+        axes.scatter(costs, accuracies, marker=marker, alpha=0.8, label=label)
+    axes.set(xscale="log", xlabel=cost_name, ylabel="validation accuracy")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def labelled_points(points, xlabel, ylabel):
+    """Draw points with their names, x on a logarithmic axis.
+
+    Parameters
+    ----------
+    points : dict of str to (float, float)
+    xlabel, ylabel : str
+    """
+    figure, [[axes]] = new_figure(5)
+    axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+    axes.margins(x=0.12, y=0.08)
+    axes.grid(alpha=0.3)
+    taken = []  # what names must not cover, in pixels: the points, and the names before
+    for i, position in enumerate(points.values()):
+        axes.scatter(*position, s=25, color=f"C{i}")
+    figure.draw_without_rendering()  # from here on, places in pixels are known
+    for position in points.values():
+        x, y = axes.transData.transform(position)
+        taken.append(Bbox.from_bounds(x - 3, y - 3, 6, 6))
+    # At the right or the left of the point, above or below it, and if there is no room, a line of text further away.
+    places = [(right, up * (4 + 10 * line)) for line in range(3) for up in (1, -1) for right in (6, -6)]
+    for i, (name, position) in enumerate(points.items()):
+        for right, up in places:  # the first one with room, or the last one
+            style = {"ha": "left" if right > 0 else "right", "va": "bottom" if up > 0 else "top", "fontsize": 8}
+            text = axes.annotate(name, position, (right, up), textcoords="offset points", color=f"C{i}", **style)
+            box = text.get_window_extent()
+            is_inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
+            if (is_inside and not box.count_overlaps(taken)) or (right, up) == places[-1]:
+                break
+            text.remove()
+        taken.append(box)
+    return figure
+
+
+def growth(panels, ylabel):
+    """Draw how something grows with several causes, both axes logarithmic.
+
+    Parameters
+    ----------
+    panels : dict of str to list of (int, float)
+        For each cause, its values and what they lead to.
+    ylabel : str
+    """
+    figure, [axes] = new_figure(3, 1, len(panels), sharey=True)
+    for ax, (cause, points) in zip(axes, panels.items(), strict=True):
+        values, results = zip(*points, strict=True)
+        ax.loglog(values, results, "o-")
+        ax.set_xticks(values, values, fontsize=7)
+        ax.minorticks_off()
+        ax.set(xlabel=cause)
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel(ylabel)
+    axes[0].yaxis.set_major_formatter("{x:g}")
+    return figure
+
+
+def block_diagram(rows):
+    """Draw networks as rows of boxes, joined by arrows from left to right.
+
+    Parameters
+    ----------
+    rows : list of list of (str, str)
+        For each row, for each box, a title and what is said below it.
+    """
+    figure = Figure(figsize=(WIDTH, 1.25 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    n_columns = max(map(len, rows))
+    for ax, boxes in zip(axes, rows, strict=True):
+        for column, (title, detail) in enumerate(boxes):
+            if column:
+                ax.annotate("", (column - 0.4, 0), (column - 0.6, 0), arrowprops={"arrowstyle": "->"})
+            ax.text(
+                column,
+                0,
+                f"{title}\n{detail}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                linespacing=1.4,
+                bbox={"boxstyle": "round", "facecolor": "aliceblue", "edgecolor": "steelblue"},
+            )
+        ax.set(xlim=(-0.6, n_columns - 0.4), ylim=(-1, 1))
+        ax.axis("off")
+    return figure
+
+
+def ablations(groups, base):
+    """Draw what is changed in a base, group by group: the validation accuracy of each run and its mean.
+
+    Parameters
+    ----------
+    groups : dict of str to dict of str to sequence of float
+        For each group, for each change, the runs' accuracies.
+    base : sequence of float
+        Those of the base; the band is their range.
+    """
+    labels = [(group, label) for group, changes in groups.items() for label in changes]
+    figure, [[axes]] = new_figure(0.22 * len(labels) + 1)
+    axes.axvspan(min(base), max(base), color="tab:gray", alpha=0.3, label="base, all its runs")
+    for row, (group, label) in enumerate(labels):
+        accuracies = groups[group][label]
+        color = f"C{list(groups).index(group) % 10}"
+        axes.scatter(accuracies, [row] * len(accuracies), color=color, s=14, alpha=0.7)
+        axes.plot([np.mean(accuracies)] * 2, [row - 0.35, row + 0.35], color=color, linewidth=2)
+    axes.set_yticks(range(len(labels)), [f"{group}: {label}" for group, label in labels], fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel="best validation accuracy: each run, and the mean")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower left", fontsize=8)
+    return figure

@@ -1,0 +1,37 @@
+"""The backbones by name: the five-layer CNN of `cnn_backbone`, and the other networks in this folder."""
+
+import torch
+
+from model_utils.backbones.imagenet import NETWORKS, ImageNetBackbone
+from model_utils.backbones.lenet import LENETS, LeNet
+from model_utils.backbones.vision_transformer import VisionTransformer
+from model_utils.backbones.wide_cnn import WideCNN
+from model_utils.checks import check_choice
+from model_utils.cnn_backbone import CNNBackbone
+
+BACKBONES = {
+    "cnn5": CNNBackbone,
+    **dict.fromkeys(LENETS, LeNet),
+    "wide_cnn": WideCNN,
+    **dict.fromkeys(NETWORKS, ImageNetBackbone),
+    "vit": VisionTransformer,
+}
+
+
+def hyperparameters_from_json(values):
+    """Make the hyperparameters of the kind that a dict from JSON names as its backbone."""
+    check_choice("backbone", values["backbone"], BACKBONES)
+    return BACKBONES[values["backbone"]].Hyperparameters.from_json(values)
+
+
+def build(hyperparameters):
+    """Make the backbone that the hyperparameters describe, with random weights drawn from their seed.
+
+    Raises
+    ------
+    ImportError
+        If a package that it needs is not installed.
+    """
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(hyperparameters.seed)
+        return BACKBONES[hyperparameters.backbone](hyperparameters)

@@ -1,0 +1,97 @@
+"""The state of a backbone's training, kept after each epoch, so that a training that is cut off can go on."""
+
+import hashlib
+import json
+from dataclasses import asdict
+
+import numpy as np
+import torch
+
+from model_utils.saved_models import SavedModel, SavedModelError, load_model, save_model
+
+# What the optimizer keeps of each parameter.
+ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
+
+
+def as_arrays(tensors, prefix):
+    """Turn a state dict into arrays for a file, with a prefix to each name."""
+    return {prefix + name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
+
+
+def as_tensors(arrays, prefix):
+    """Return the state dict that `as_arrays` was given with this prefix."""
+    return {
+        name.removeprefix(prefix): torch.from_numpy(array) for name, array in arrays.items() if name.startswith(prefix)
+    }
+
+
+def origin_of(hyperparameters, *arrays):
+    """Return what a training is begun with, as JSON keeps it: going on with anything else would not be the same one."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return json.loads(json.dumps(asdict(hyperparameters) | {"images": digest.hexdigest()}))
+
+
+def save_checkpoint(folder, backbone, optimizer, origin, history, best_state):
+    """Write all that a training needs to go on.
+
+    Parameters
+    ----------
+    folder : path
+    backbone : Backbone
+    optimizer : torch.optim.AdamW
+    origin : dict
+        See `origin_of`.
+    history : list of dict
+    best_state : dict of str to tensor
+        The backbone's weights of the best epoch so far.
+    """
+    weights = as_arrays(backbone.state_dict(), "now.") | as_arrays(best_state, "best.")
+    for number, state in optimizer.state_dict()["state"].items():
+        weights |= as_arrays(state, f"optimizer.{number}.")
+    save_model(folder, SavedModel(weights, {"kind": "checkpoint", "origin": origin}, history, {}))
+
+
+def load_checkpoint(folder, backbone, optimizer, origin):
+    """Set backbone and optimizer to what `save_checkpoint` kept.
+
+    Returns
+    -------
+    history : list of dict
+    best_state : dict of str to tensor
+
+    Raises
+    ------
+    ValueError
+        If the training was begun with something else; it names what.
+    SavedModelError
+        If the checkpoint is damaged.
+    """
+    saved = load_model(folder, kind="checkpoint")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    try:
+        different = _differences(saved.description["origin"], origin)
+        if not different:
+            best_state = as_tensors(saved.weights, "best.")
+            for weights in (best_state, as_tensors(saved.weights, "now.")):
+                backbone.load_state_dict(weights)
+            state = {
+                number: {name: torch.from_numpy(saved.weights[f"optimizer.{number}.{name}"]) for name in ADAMW_STATE}
+                for number in range(len(parameters))
+            }
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise SavedModelError(f"{folder}: not a checkpoint of this training ({error!r})") from error
+    if different:
+        raise ValueError(f"{folder}: the interrupted training had other settings: {', '.join(different)}")
+    for number, parameter in enumerate(parameters):
+        for name, tensor in state[number].items():
+            if tensor.shape == parameter.shape:  # in the parameter's memory layout, which the fused optimizer relies on
+                state[number][name] = torch.empty_like(parameter).copy_(tensor)
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return saved.history, best_state
+
+
+def _differences(kept, origin):
+    names = dict.fromkeys([*kept, *origin])
+    return [f"{name} {kept.get(name)}" for name in names if kept.get(name) != origin.get(name)]

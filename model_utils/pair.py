@@ -1,0 +1,128 @@
+"""A pair: a backbone that finds features, and the NumPy MLP that classifies them. Images go in as uint8 (N, 28, 28)."""
+
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from model_utils.checkpoints import as_arrays, as_tensors
+from model_utils.checks import check_images
+from model_utils.cnn_backbone import preprocess
+from model_utils.losses import softmax
+from model_utils.mlp import MLP
+
+
+def predict_logits(backbone, images):
+    """Compute the logits of a backbone's own head, float32 of shape (N, K), in evaluation mode."""
+    return _in_batches(backbone, backbone, images)
+
+
+def extract_features(backbone, images, progress=False):
+    """Compute the features of images, in evaluation mode: see `Backbone.mean_features`.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    images : ndarray of uint8, shape (N, 28, 28)
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, F)
+    """
+    return _in_batches(backbone, backbone.mean_features, images, progress)
+
+
+@torch.inference_mode()
+def _in_batches(backbone, function, images, progress=False):
+    """Apply a function of a backbone, in evaluation mode, to any number of images; return an array."""
+    backbone.eval()
+    device = next(backbone.parameters()).device
+    batches = torch.from_numpy(np.ascontiguousarray(check_images(images))).split(backbone.n_at_once)
+    bar = tqdm(batches, desc="features", unit="batch", file=sys.stdout, mininterval=1, disable=not progress)
+    return torch.cat([function(preprocess(batch.to(device))).cpu() for batch in bar]).numpy()
+
+
+class Standardizer(NamedTuple):
+    """Brings each feature to mean 0 and standard deviation 1 on the training images.
+
+    Attributes
+    ----------
+    mean, std : ndarray of float32, shape (F,)
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    @classmethod
+    def fit(cls, features):
+        """Take the statistics of features, shape (N, F). One that never varies gets std 1 and so becomes 0."""
+        varies = features.max(axis=0) > features.min(axis=0)  # rounding can give a constant one a tiny std
+        return cls(features.mean(axis=0), np.where(varies, features.std(axis=0), np.float32(1)))
+
+    def __call__(self, features):
+        """Standardise features, shape (N, F)."""
+        return (features - self.mean) / self.std
+
+
+class Pair(NamedTuple):
+    """From images to classes: a backbone, the statistics of its features, and the NumPy MLP that classifies them.
+
+    Attributes
+    ----------
+    backbone : Backbone
+    standardizer : Standardizer
+    classifier : model_utils.mlp.MLP
+    """
+
+    backbone: torch.nn.Module
+    standardizer: Standardizer
+    classifier: MLP
+
+    def state(self):
+        """Return all arrays of the pair by name, for a file: of the backbone, the standardizer and the MLP."""
+        return (
+            as_arrays(self.backbone.state_dict(), "backbone.")
+            | {f"standardizer.{name}": array for name, array in self.standardizer._asdict().items()}
+            | {f"mlp.{name}": array for name, array in self.classifier.state().items()}
+        )
+
+    @classmethod
+    def from_state(cls, state, backbone, classifier):
+        """Make the pair whose `state` this is of an untrained backbone and MLP, which take their arrays from it.
+
+        Raises
+        ------
+        KeyError, RuntimeError, ValueError
+            If an array is missing or of another shape.
+        """
+        backbone.load_state_dict(as_tensors(state, "backbone."))
+        prefix = "mlp."
+        classifier.load_state({name.removeprefix(prefix): w for name, w in state.items() if name.startswith(prefix)})
+        standardizer = Standardizer(*(state[f"standardizer.{name}"] for name in Standardizer._fields))
+        return cls(backbone.eval(), standardizer, classifier)
+
+    def predict_logits(self, images):
+        """Return the MLP's logits, shape (N, K), of images, uint8 of shape (N, 28, 28)."""
+        return self.classifier.predict_logits(self.standardizer(extract_features(self.backbone, images)))
+
+    def predict_proba(self, images):
+        """Return the class probabilities, shape (N, K), of images, uint8 of shape (N, 28, 28)."""
+        return softmax(self.predict_logits(images))
+
+
+def standardized_features(backbone, splits, progress=True):
+    """Extract the features of all splits once, and standardise them by those of the first, the training images.
+
+    Returns
+    -------
+    standardizer : Standardizer
+    splits : list of Split
+        Features, float32 of shape (N, F), in the place of the images.
+    """
+    features = [extract_features(backbone, part.images, progress) for part in splits]
+    standardizer = Standardizer.fit(features[0])
+    return standardizer, [part._replace(images=standardizer(f)) for f, part in zip(features, splits, strict=True)]
