@@ -7,14 +7,14 @@ READY := .venv/.ready
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: run test notebooks report lab bench clean
+.PHONY: run test notebooks report lab extras bench clean
 
 run: $(READY)
 	@rm -rf runs/models && mkdir -p runs
 	@for notebook in $(NOTEBOOKS); do \
 		$(BIN)/papermill $$notebook runs/$$notebook --progress-bar || exit 1; done
 	@echo
-	@$(BIN)/python -m model_utils.results runs/models
+	@$(BIN)/python -m experiments models runs/models
 	@echo "The notebooks with their pictures: $(addprefix runs/,$(NOTEBOOKS))"
 
 test: $(READY)
@@ -29,25 +29,26 @@ notebooks: $(READY)
 	$(BIN)/jupyter nbconvert --to notebook --inplace --execute --ExecutePreprocessor.record_timing=False $(NOTEBOOKS)
 	@# Of a progress bar's many states, keep the last.
 	$(BIN)/jupyter nbconvert --to notebook --inplace --CoalesceStreamsPreprocessor.enabled=True $(NOTEBOOKS)
-	@mkdir -p figures
 	cp -R runs/models .
-	cp runs/figures/*.png figures/
-	$(BIN)/python comparison.py record $$(cd runs && echo models/*/*)
-	$(BIN)/python -m model_utils.results --into README.md
+	cp runs/figures/*.png results/figures/
+	$(BIN)/python -m experiments measure $$(cd runs && echo models/*/*)
+	$(BIN)/python -m experiments report
 
-# REPORT.md and its figures from the stored results, and runs/report.html to hand in.
+# REPORT.md, its figures and README's table from the stored results, and runs/report.html to hand in.
 report: $(READY)
-	$(BIN)/python report.py
+	$(BIN)/python -m experiments report
 
 lab: $(READY)
 	$(BIN)/jupyter lab $(firstword $(NOTEBOOKS))
 
-# What cannot be installed is left out of the race, by name.
-bench: $(READY)
-	@grep -v '^#' benchmarks/requirements.txt | while read package; do \
-		$(BIN)/python -m pip install --disable-pip-version-check -q $$package || echo "not to be had: $$package"; done
-	$(foreach benchmark,mlp_race mlp_growth prediction cnn_epoch cnn_accuracy study,$(BIN)/python -m benchmarks.$(benchmark) &&) \
-	$(BIN)/python -m benchmarks.report README.md
+# Other libraries, for comparisons and optional parts; each can be missing, and is then left out by name.
+extras: $(READY)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -r experiments/requirements.txt
+
+bench: extras
+	$(foreach benchmark,mlp_race mlp_growth prediction cnn_epoch cnn_accuracy study_speed,\
+		$(BIN)/python -m experiments.benchmarks.$(benchmark) &&) \
+	$(BIN)/python -m experiments report
 
 clean:
 	rm -rf .venv runs

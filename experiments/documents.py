@@ -1,126 +1,117 @@
-"""What documents say of stored results, so that no number in them is typed by hand.
+"""What README and report say of saved networks and seeds, so that no number in them is typed by hand."""
 
-The command line:
-
-    python -m model_utils.results                         print the table of the models saved under models/
-    python -m model_utils.results --into README.md        write the results between the marks in README.md
-"""
-
-import argparse
 import json
 import re
 import statistics
+from dataclasses import asdict
 from pathlib import Path
 
-from model_utils.records import RECORDS, load_records
-from model_utils.saved_models import list_saved, load_model
-from model_utils.tables import markdown_table, read_csv
+import cnn
+from experiments import RESULTS
+from experiments.networks import load_networks
+from experiments.variants import read_rows
+from model_utils.cnn_backbone import CNNHyperparameters
+from model_utils.files import write_text
+from model_utils.tables import markdown_table
+from model_utils.training import best_epoch
 
-MODELS = Path(__file__).parents[1] / "models"
-RESULTS = Path(__file__).parents[1] / "results"
 SEEDS = RESULTS / "cnn_seeds.csv"  # from cnn_implementation.ipynb
-LIBRARIES_CSV = RESULTS / "libraries.csv"  # from comparison.py libraries
-
-# The ways of transfer learning that people compare: those without a record were not measured.
-TRANSFER = tuple(
-    network + way
-    for network in ("resnet18", "vgg11_bn", "vgg16_bn", "efficientnet_lite0")
-    for way in ("", "_ImageNet", "_ImageNet_frozen")
-)
 
 
-def models_table(folders):
-    """Lay out the test accuracy and training time of saved models.
-
-    Parameters
-    ----------
-    folders : list of path
-
-    Returns
-    -------
-    str
-        A Markdown table, least accurate first.
-    """
-    saved_models = {folder: load_model(folder) for folder in folders}
-    by_accuracy = sorted(saved_models.items(), key=lambda item: item[1].metrics["test"]["accuracy"])
-    rows = [
-        (
-            folder.name,
-            f"{saved.metrics['test']['accuracy']:.4f}",
-            f"{saved.metrics['validation']['accuracy']:.4f}",
-            f"{saved.description['n_parameters']:,}",
-            f"{saved.description['training_seconds']:.0f} s",
-        )
-        for folder, saved in by_accuracy
+def settled_on(networks, kind):
+    """Return the network that is best on validation among the MLPs, kind "mlp", or the five-layer pairs, "pair"."""
+    candidates = [
+        network
+        for network in networks
+        if network.description["kind"] == kind
+        and network.description["hyperparameters"].get("backbone", "cnn5") == "cnn5"
     ]
-    return markdown_table(["model", "test accuracy", "validation accuracy", "parameters", "training time"], rows)
+    return max(candidates, key=lambda network: network.metrics["validation"]["accuracy"])
 
 
-def recorded_models_table():
-    """Lay out the models in models/ that are recorded: what else is trained there is not the documents' business."""
-    recorded = {record.model for record in load_records()}
-    return models_table([folder for folder in list_saved(MODELS) if folder.name in recorded])
-
-
-def seeds_sentence(path=SEEDS):
-    """Say what the CNN features with the MLP by hand reach over several seeds, from what the notebook stored."""
-    rows = read_csv(path)
-    made_with = json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8"))
-    channels = "-".join(map(str, made_with["backbone"]["channels"]))
-    means = {column: statistics.mean(row[column] for row in rows) for column in ("test", "head_test")}
-    stds = {column: statistics.stdev(row[column] for row in rows) for column in means}
-    return (
-        f"CNN features ({channels}) with the MLP by hand, over {len(rows)} seeds: test accuracy "
-        f"{means['test']:.4f} ± {stds['test']:.4f} (mean and standard deviation); the backbone's own head "
-        f"{means['head_test']:.4f} ± {stds['head_test']:.4f}."
-    )
-
-
-def networks_table(folder=RECORDS):
-    """Lay out what every recorded network reached on the test images, and which networks were not measured.
-
-    Returns
-    -------
-    str
-        A Markdown table, most accurate first.
-    """
-    records = load_records(folder)
+def results_table():
+    """Lay out the models of both notebooks, the pair of question 3 over several seeds, and what was settled on."""
+    networks = load_networks()
+    chosen = [settled_on(networks, kind) for kind in ("mlp", "pair")]
+    standard = list(CNNHyperparameters().channels)
     rows = []
-    for record in records:
-        test, head = record.metrics["test"], record.metrics.get("head_test")
+    for network in reversed(networks):
+        h = network.description["hyperparameters"]
+        if network.description["kind"] != "mlp" and h.get("channels") != standard and network not in chosen:
+            continue
+        name = network.title + (" + MLP" if network.description["kind"] == "pair" else "")
         rows.append(
             (
-                record.title,
-                *(f"{test[quantity]:.4f}" for quantity in ("accuracy", "precision", "recall", "f1")),
-                f"{head['accuracy']:.4f}" if head else "",
-                f"{record.parameters:,}",
-                f"{record.multiply_adds:,}",
-                f"{record.training_seconds:.0f} s",
-                f"{record.images_per_second:,.0f}",
+                f"**{name}**, settled on" if network in chosen else name,
+                f"{network.metrics['test']['accuracy']:.4f}",
+                f"{network.metrics['validation']['accuracy']:.4f}",
+                f"{network.description['n_parameters']:,}",
+                h["epochs"],
+                1,
             )
         )
-    titles = {record.title for record in records}
-    rows += [(title, "not measured", *[""] * 8) for title in TRANSFER if title not in titles]
-    header = ["network", "test accuracy", "precision", "recall", "F1", "accuracy of its own head", "parameters"]
-    return markdown_table([*header, "multiply-adds", "training", "images/s"], rows)
+        if h.get("channels") == standard:
+            rows.append((f"{name}, for longer", *_seeds_cells(network.description["n_parameters"])))
+    return markdown_table(["model", "test accuracy", "validation accuracy", "parameters", "epochs", "n"], rows)
 
 
-def libraries_table(path=LIBRARIES_CSV):
-    """Lay out what the same MLP reaches in several libraries, and scikit-learn's own classifiers."""
-    rows = read_csv(path, text_columns=("system", "version", "network", "processor", "commit"))
-    return markdown_table(
-        ["network", "system", "validation accuracy", "test accuracy", "seconds an epoch"],
-        [
-            (
-                row["network"],
-                f"{row['system']} {row['version']}",
-                f"{row['validation_accuracy']:.4f}",
-                f"{row['test_accuracy']:.4f}",
-                f"{row['seconds']:.2f}" + ("" if row["epochs"] else " in all"),
-            )
-            for row in rows
-        ],
+def _seeds_cells(n_parameters):
+    rows, made_with = _seeds()
+    accuracies = (mean_and_std(rows[part]) for part in ("test", "validation"))
+    return (*accuracies, f"{n_parameters:,}", made_with["backbone"]["epochs"], len(rows))
+
+
+def _seeds():
+    return read_rows(SEEDS), json.loads(SEEDS.with_suffix(".json").read_text(encoding="utf-8"))
+
+
+def seeds_sentence():
+    """Say what the CNN features with the MLP by hand reach over several seeds, from what the notebook stored."""
+    rows, made_with = _seeds()
+    channels = "-".join(map(str, made_with["backbone"]["channels"]))
+    return (
+        f"CNN features ({channels}) with the MLP by hand, {made_with['backbone']['epochs']} epochs, over {len(rows)} "
+        f"seeds: test accuracy {mean_and_std(rows['test'])} (mean and standard deviation); the backbone's own head "
+        f"{mean_and_std(rows['head_test'])}."
     )
+
+
+def mean_and_std(values):
+    """Write the mean, and with more than one value the standard deviation."""
+    text = f"{statistics.mean(values):.4f}"
+    return text + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")
+
+
+def settings_table():
+    """Lay out what the measured networks, the most accurate first, and the MLP on their features are trained with."""
+    settings = [(network.title, network.description["hyperparameters"], network.history) for network in load_networks()]
+    settings.append(("the MLP on features", asdict(cnn.CLASSIFIER), []))
+    rows = []
+    for title, h, history in settings:
+        if h.get("frozen"):
+            continue
+        variations = {
+            "mirrored": h["flip"],
+            f"moved by {h['shift']}": h["shift"],
+            f"square of {h.get('erase')}": h.get("erase"),
+        }
+        rows.append(
+            (
+                title,
+                h.get("optimizer", "adamw"),  # of which `cnn.train` has no other
+                h["learning_rate"],
+                h.get("schedule", "cosine"),
+                h["epochs"],
+                best_epoch(history)["epoch"] if history else "",
+                h["batch_size"],
+                h["weight_decay"],
+                h["dropout"],
+                h["label_smoothing"],
+                ", ".join(name for name, is_done in variations.items() if is_done),
+            )
+        )
+    header = ["network", "optimizer", "learning rate", "schedule", "epochs", "best", "batch size", "weight decay"]
+    return markdown_table([*header, "dropout", "label smoothing", "training images"], rows)
 
 
 def write_between_marks(path, name, text):
@@ -140,35 +131,4 @@ def write_between_marks(path, name, text):
     )
     if n != 1:
         raise ValueError(f"{path}: expected <!-- {name} --> and <!-- /{name} --> once, found {n}")
-    path.write_text(document, encoding="utf-8")
-
-
-# What can stand between marks of these names.
-TEXTS = {
-    "models": recorded_models_table,
-    "seeds": seeds_sentence,
-    "networks": networks_table,
-    "libraries": libraries_table,
-}
-
-
-def main():
-    """Run the command line."""
-    parser = argparse.ArgumentParser(
-        description="Print the table of saved models, or write all results into documents."
-    )
-    either = parser.add_mutually_exclusive_group()
-    either.add_argument("models_dir", type=Path, nargs="?", default=MODELS, help="such as models")
-    either.add_argument("--into", type=Path, metavar="FILE", help=f"Markdown with marks: {', '.join(TEXTS)}")
-    args = parser.parse_args()
-    if args.into is None:
-        print(models_table(list_saved(args.models_dir)))
-        return
-    document = args.into.read_text(encoding="utf-8")
-    for name in TEXTS:
-        if f"<!-- {name} -->" in document:
-            write_between_marks(args.into, name, TEXTS[name]())
-
-
-if __name__ == "__main__":
-    main()
+    write_text(path, document)

@@ -14,7 +14,7 @@ INITS = ("random", "Xavier", "He")
 
 
 def initial_std(fan_in, fan_out, init):
-    """Return the standard deviation of the normal distribution, with mean 0, that a layer's first weights come from.
+    """Return the standard deviation of the normal distribution, with mean 0, that a layer's initial weights come from.
 
     Parameters
     ----------

@@ -1,10 +1,12 @@
+import importlib.util
+import os
+
 import pytest
 
 import data_preparation
 import mlp
-from model_utils.records import load_records
-from model_utils.results import MODELS
-from model_utils.saved_models import list_saved
+from experiments.networks import load_networks
+from model_utils.saved_models import has_weights
 
 
 @pytest.fixture(scope="session")
@@ -13,10 +15,15 @@ def official():
 
 
 @pytest.fixture(scope="session")
-def saved_models():
-    """By name, the folders of the models in models/ that have a record; what a user trained there has none."""
-    recorded = {record.model for record in load_records()}
-    return {folder.name: folder for folder in list_saved(MODELS) if folder.name in recorded}
+def measured_networks():
+    """The networks that the documents show; what a user trained in models/ is not measured."""
+    return load_networks()
+
+
+@pytest.fixture(scope="session")
+def saved_models(measured_networks):
+    """By name, the folders of those whose weights are there."""
+    return {network.folder.name: network.folder for network in measured_networks if has_weights(network.folder)}
 
 
 @pytest.fixture(scope="session")
@@ -25,14 +32,21 @@ def small_splits():
 
 
 @pytest.fixture(scope="session")
-def small_data(small_splits):
-    """Training and validation inputs and labels, ready for the MLP."""
-    return [(data_preparation.preprocess(part.images), part.labels) for part in small_splits[:2]]
-
-
-@pytest.fixture(scope="session")
-def trained(small_data):
-    """A small trained model with its hyperparameters and history."""
-    h = mlp.Hyperparameters(hidden_sizes=(32,), epochs=3, batch_norm=True, dropout=0.1)
+def trained(small_splits):
+    """A small trained MLP with its hyperparameters and history."""
+    h = mlp.MLPHyperparameters(hidden_sizes=(32,), epochs=3, batch_norm=True, dropout=0.1)
     model = mlp.build(h)
-    return model, h, mlp.train(model, *small_data, h, progress=False)
+    return model, h, mlp.train(model, *small_splits[:2], h)
+
+
+@pytest.fixture
+def need():
+    """A function that skips a test whose package is missing, by name; in CI, which installs all, the test fails."""
+
+    def need(*packages):
+        for package in packages:
+            if importlib.util.find_spec(package) is None:
+                message = f"{package} is not installed: pip install -r experiments/requirements.txt"
+                (pytest.fail if "CI" in os.environ else pytest.skip)(message)
+
+    return need

@@ -1,27 +1,25 @@
 """Measure what training the NumPy MLP takes, in memory, and in time as networks, batches and data grow: make bench."""
 
-import model_utils.blas  # noqa: F401  before NumPy is loaded
-
-# isort: split
-
 import json
 import subprocess
 import sys
 
 import numpy as np
 
-from benchmarks.report import GROWTH, MEMORY, growth_figure, memory_text
-from benchmarks.rivals import numpy_by_hand
-from benchmarks.rounds import alternate, store
 from data_preparation import N_OFFICIAL_TRAIN, Split, load_official
+from experiments import RESULTS
+from experiments.benchmarks.rivals import numpy_by_hand
+from experiments.benchmarks.rounds import alternate, store
 from model_utils.tables import write_csv
 
+STORED, MEMORY = RESULTS / "mlp_growth.csv", RESULTS / "mlp_memory.csv"
 ROUNDS = 3
 # One hidden layer of 128 units, batches of 128, all 60,000 images: each panel changes one of these.
+STANDARD = {"width": 128, "depth": 1, "batch_size": 128, "images": N_OFFICIAL_TRAIN}
 PANELS = {
-    "units of the hidden layer": [64, 128, 256, 512, 1024],
-    "hidden layers of 128 units": [1, 2, 3, 4, 6, 8],
-    "batch size": [16, 32, 64, 128, 256, 512, 1024],
+    "width": [64, 128, 256, 512, 1024],
+    "depth": [1, 2, 3, 4, 6, 8],
+    "batch_size": [16, 32, 64, 128, 256, 512, 1024],
     "images": [7_500, 15_000, 30_000, 60_000],
 }
 
@@ -41,8 +39,8 @@ loading = peak()
 Path("/proc/self/clear_refs").write_text("5")
 training = Split(official.images[:N_OFFICIAL_TRAIN], official.labels[:N_OFFICIAL_TRAIN])
 validation = Split(official.images[N_OFFICIAL_TRAIN:], official.labels[N_OFFICIAL_TRAIN:])
-h = mlp.Hyperparameters(hidden_sizes=(256, 128), epochs=1)
-mlp.train(mlp.build(h), training, validation, h, progress=False)
+h = mlp.MLPHyperparameters(hidden_sizes=(256, 128), epochs=1)
+mlp.train(mlp.build(h), training, validation, h)
 print(json.dumps({"loading": loading, "training": peak(), "data_in_float32": training.images.size * 4}))
 """
 
@@ -54,27 +52,22 @@ def measure_memory():
         return
     done = subprocess.run([sys.executable, "-c", MEMORY_PROGRAM], capture_output=True, text=True, check=True)
     write_csv(MEMORY, [json.loads(done.stdout)])
-    print(memory_text())
 
 
 def main():
-    """Measure, store in results/, and draw how time grows into figures/."""
+    """Measure and store."""
     measure_memory()
     official = load_official()
     rows = []
     for panel, values in PANELS.items():
         epochs = {}
         for value in values:
-            width, depth, batch_size, n = (
-                value if name == panel else standard
-                for name, standard in zip(PANELS, (128, 1, 128, N_OFFICIAL_TRAIN), strict=True)
-            )
-            training = Split(official.images[:n], official.labels[:n])
-            sizes = (784, *(width,) * depth, 10)
-            epochs[str(value), np.__version__] = numpy_by_hand(sizes, batch_size, training, None).epoch
+            size = STANDARD | {panel: value}
+            training = Split(*(part[: size["images"]] for part in official))
+            sizes = (784, *(size["width"],) * size["depth"], 10)
+            epochs[value, np.__version__] = numpy_by_hand(sizes, size["batch_size"], training, None).epoch
         rows += alternate(epochs, ROUNDS, panel=panel)
-    store(GROWTH, rows, "panel")
-    growth_figure().savefig("figures/growth.png", dpi=100)
+    store(STORED, rows, "panel")
 
 
 if __name__ == "__main__":

@@ -5,51 +5,38 @@ training images for an epoch a round, shuffling and batching included. They take
 alone, the floor that no contestant on the same BLAS can go below.
 """
 
-import model_utils.blas  # noqa: F401  before NumPy is loaded
+from importlib import metadata
 
-# isort: split
-
-from functools import partial
-from importlib.metadata import version
-
-from benchmarks import rivals
-from benchmarks.report import FLOOR, OURS, RACE, race_text
-from benchmarks.rounds import alternate, store
 from data_preparation import N_OFFICIAL_TRAIN, Split, load_official, preprocess
+from experiments import RESULTS
+from experiments.benchmarks.rivals import RIVALS
+from experiments.benchmarks.rounds import alternate, store
 
+STORED = RESULTS / "mlp_race.csv"
 NETWORKS = ((784, 128, 10), (784, 256, 128, 10), (784, 512, 256, 128, 64, 32, 16, 10))
 BATCH_SIZES = (64, 128, 512)
 ROUNDS = 5
-CONTESTANTS = {
-    OURS: ("numpy", rivals.numpy_by_hand),
-    FLOOR: ("numpy", rivals.products_alone),
-    "PyTorch": ("torch", rivals.pytorch),
-    "PyTorch, compiled": ("torch", partial(rivals.pytorch, compiled=True)),
-    "JAX": ("jax", rivals.jax_jit),
-    "Keras": ("keras", rivals.keras_fit),
-    "scikit-learn": ("scikit-learn", rivals.scikit_learn),
-}
 
 
 def main():
-    """Run the race, print its table and store every round in results/."""
+    """Run the race and store every round."""
     official = load_official()
     training = Split(official.images[:N_OFFICIAL_TRAIN], official.labels[:N_OFFICIAL_TRAIN])
     x = preprocess(training.images)
-    contestants = dict(CONTESTANTS)
+    rivals = dict(RIVALS)
     rows = []
     for sizes in NETWORKS:
         for batch_size in BATCH_SIZES:
             epochs = {}
-            for name, (package, make) in list(contestants.items()):
+            for name, rival in list(rivals.items()):
                 try:
-                    epochs[name, version(package)] = make(sizes, batch_size, training, x).epoch
+                    contestant = rival.make(sizes, batch_size, training, x)
+                    epochs[name, metadata.version(rival.package)] = contestant.epoch
                 except ImportError as error:
-                    print(f"left out: {name} ({error})")
-                    del contestants[name]
+                    print(f"left out: {rival.title} ({error})")
+                    del rivals[name]
             rows += alternate(epochs, ROUNDS, network="-".join(map(str, sizes)), batch_size=batch_size)
-    store(RACE, rows, "network", "batch_size")
-    print(race_text())
+    store(STORED, rows, "network", "batch_size")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,6 @@ The saved MLP that is best on validation, by hand and in PyTorch, and the saved 
 as it is and as an ONNX file. For the pair also the way there: the features of images, and the MLP trained on them.
 """
 
-import model_utils.blas  # noqa: F401  before NumPy is loaded
-
-# isort: split
-
 import tempfile
 from functools import partial
 from importlib.metadata import version
@@ -18,26 +14,28 @@ import torch
 
 import cnn
 import mlp
-from benchmarks.report import PREDICTION, prediction_text
-from benchmarks.rounds import alternate, store
 from data_preparation import load_splits, preprocess
-from model_utils.command_line import from_json
+from experiments import MODELS, RESULTS
+from experiments.benchmarks.rounds import alternate, store
+from model_utils.cnn_backbone import CNNHyperparameters
 from model_utils.onnx_export import as_pytorch, export_onnx
-from model_utils.results import MODELS
-from model_utils.saved_models import list_saved
+from model_utils.pair import extract_features, standardized_features
+from model_utils.saved_models import has_weights, list_saved, load_facts
 
+STORED = RESULTS / "prediction.csv"
 ROUNDS, CALLS = 3, 20  # one image alone is timed over so many calls
 
 
-def best_saved(beginning, load):
-    """Load all saved models whose names begin so; return the best on validation, with its description."""
-    loaded = [load(folder) for folder in list_saved(MODELS) if folder.name.startswith(beginning)]
-    return max(loaded, key=lambda pair: pair[1].metrics["validation"]["accuracy"])
+def best_saved(is_wanted):
+    """Return the folder of the saved model that is best on validation, of those whose description is wanted."""
+    facts = {folder: load_facts(folder) for folder in list_saved(MODELS) if has_weights(folder)}
+    wanted = {folder: saved for folder, saved in facts.items() if is_wanted(saved.description)}
+    return max(wanted, key=lambda folder: wanted[folder].metrics["validation"]["accuracy"])
 
 
 def mlp_contestants():
     """The best saved MLP, by hand and in PyTorch, as functions from images to logits."""
-    model, _ = best_saved("mlp__", mlp.load)
+    model, _ = mlp.load(best_saved(lambda description: description["kind"] == "mlp"))
     network = as_pytorch(model)
 
     @torch.inference_mode()
@@ -45,19 +43,19 @@ def mlp_contestants():
         return network(torch.from_numpy(preprocess(images))).numpy()
 
     return {
-        ("MLP by hand", np.__version__): lambda images: model.predict_logits(preprocess(images)),
-        ("MLP in PyTorch", torch.__version__): in_pytorch,
+        ("mlp", np.__version__): lambda images: model.predict_logits(preprocess(images)),
+        ("mlp_pytorch", torch.__version__): in_pytorch,
     }
 
 
-def pair_contestants(hybrid):
+def pair_contestants(pair):
     """A pair, as it is and as an ONNX file, as functions from images to logits."""
-    contestants = {("CNN + MLP by hand", torch.__version__): hybrid.predict_logits}
+    contestants = {("pair", torch.__version__): pair.predict_logits}
     try:
         import onnxruntime
 
         with tempfile.TemporaryDirectory() as folder:
-            export_onnx(Path(folder) / "pair.onnx", *hybrid)
+            export_onnx(Path(folder) / "pair.onnx", *pair)
             session = onnxruntime.InferenceSession(Path(folder) / "pair.onnx")
     except ImportError as error:
         print(f"left out: onnxruntime ({error})")
@@ -67,7 +65,7 @@ def pair_contestants(hybrid):
             parts = np.split(images, range(250, len(images), 250))  # as many at a time as `cnn.py` takes
             return np.concatenate([session.run(None, {"images": part})[0] for part in parts])
 
-        contestants["CNN + MLP in onnxruntime", version("onnxruntime")] = in_onnxruntime
+        contestants["pair_onnxruntime", version("onnxruntime")] = in_onnxruntime
     return contestants
 
 
@@ -88,12 +86,14 @@ def check_same_predictions(contestants, images):
 
 
 def main():
-    """Check that the contestants agree, time them, and store every round in results/."""
+    """Check that the contestants agree, time them, and store every round."""
     splits = load_splits()
     images = splits.test.images
-    hybrid, saved = best_saved("CNN_16_32_64_128_256_", partial(cnn.load, device="cpu"))
+    channels = list(CNNHyperparameters().channels)
+    folder = best_saved(lambda description: description["hyperparameters"].get("channels") == channels)
+    pair, saved = cnn.load(folder, "cpu")
     rows = []
-    for contestants in (mlp_contestants(), pair_contestants(hybrid)):
+    for contestants in (mlp_contestants(), pair_contestants(pair)):
         check_same_predictions(contestants, images)
         at_once = {name: partial(predict, images) for name, predict in contestants.items()}
         rows += alternate(at_once, ROUNDS, task="predict", images=len(images))
@@ -101,19 +101,18 @@ def main():
         for row in alternate(alone, ROUNDS, task="predict", images=1):
             rows.append(row | {"seconds": row["seconds"] / CALLS})
 
-    h = from_json(mlp.Hyperparameters, saved.description["mlp_hyperparameters"])
-    _, parts = cnn.classifier_data(hybrid.backbone, [splits.validation], progress=False)
+    h = mlp.MLPHyperparameters.from_json(saved.description["mlp_hyperparameters"])
+    _, [features] = standardized_features(pair.backbone, [splits.validation], progress=False)
 
     def train_classifier():
-        mlp.train(mlp.build(h, hybrid.backbone.n_features), *parts, *parts, h, progress=False)
+        mlp.train(mlp.build(h, pair.backbone.n_features), features, features, h)
 
     way_there = {
-        ("features", torch.__version__): partial(cnn.extract_features, hybrid.backbone, splits.validation.images),
-        (f"MLP by hand, {h.epochs} epochs", np.__version__): train_classifier,
+        ("features", torch.__version__): partial(extract_features, pair.backbone, splits.validation.images),
+        ("classifier", np.__version__): train_classifier,
     }
-    rows += alternate(way_there, ROUNDS, task="features and MLP", images=len(splits.validation.images))
-    store(PREDICTION, rows, "task", "images")
-    print(prediction_text())
+    rows += alternate(way_there, ROUNDS, task="way_there", images=len(splits.validation.images))
+    store(STORED, rows, "task", "images")
 
 
 if __name__ == "__main__":

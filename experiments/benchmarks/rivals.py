@@ -43,13 +43,11 @@ class Contestant(NamedTuple):
 def numpy_by_hand(sizes, batch_size, training, x):
     """`mlp.train` as everybody calls it, with its checks, its history and its validation, of ten images."""
     model = MLP(sizes[0], sizes[1:-1], sizes[-1])
-    h = mlp.Hyperparameters(
+    h = mlp.MLPHyperparameters(
         hidden_sizes=sizes[1:-1], learning_rate=LEARNING_RATE, batch_size=batch_size, epochs=1, optimizer="momentum"
     )
     few = Split(training.images[:10], training.labels[:10])
-    return Contestant(
-        lambda: mlp.train(model, training, few, h, progress=False)[-1]["train_loss"], model.predict_logits
-    )
+    return Contestant(lambda: mlp.train(model, training, few, h)[-1]["train_loss"], model.predict_logits)
 
 
 def products_alone(sizes, batch_size, training, x):
@@ -200,3 +198,32 @@ def scikit_learn(sizes, batch_size, training, x):
     return Contestant(
         lambda: classifier.partial_fit(x, training.labels, classes=classes).loss_, classifier.predict_proba
     )
+
+
+class Rival(NamedTuple):
+    """What trains the network.
+
+    Attributes
+    ----------
+    title : str
+        For tables.
+    package : str
+        Whose version counts.
+    make : function
+        One of those above.
+    """
+
+    title: str
+    package: str
+    make: callable
+
+
+RIVALS = {
+    "numpy": Rival("NumPy by hand", "numpy", numpy_by_hand),
+    "floor": Rival("products alone", "numpy", products_alone),
+    "pytorch": Rival("PyTorch", "torch", pytorch),
+    "pytorch_compiled": Rival("PyTorch, compiled", "torch", partial(pytorch, compiled=True)),
+    "jax": Rival("JAX", "jax", jax_jit),
+    "keras": Rival("Keras", "keras", keras_fit),
+    "scikit_learn": Rival("scikit-learn", "scikit-learn", scikit_learn),
+}

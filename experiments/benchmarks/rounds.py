@@ -2,18 +2,19 @@
 
 import platform
 import re
-import statistics
 import subprocess
 import sys
 import time
-from itertools import chain
 from pathlib import Path
 
+import pandas as pd
 import torch
+from threadpoolctl import threadpool_info
 from tqdm import tqdm
 
-from benchmarks.report import by_processor, read, seconds_by
-from model_utils.tables import markdown_table, write_csv
+from experiments.variants import read_rows
+from model_utils.files import replacing
+from model_utils.tables import markdown_table
 
 
 def alternate(contestants, n_rounds, **columns):
@@ -59,23 +60,32 @@ def store(path, rows, *columns):
     *columns : str
         Those that tell the rows of a contestant apart.
     """
-    stored = by_processor(read(path)) if path.exists() else {}
-    replaced = stored.pop(rows[0]["processor"], [])
-    before, now = (
-        {key: statistics.median(seconds) for key, seconds in seconds_by(some, "contestant", *columns).items()}
-        for some in (replaced, rows)
-    )
-    table = [
-        (*key, f"{now[key]:.4f}", f"{before[key]:.4f}", f"{now[key] / before[key]:.2f}") for key in now if key in before
-    ]
-    if table:
-        print(markdown_table(["contestant", *columns, "seconds", "stored", "ratio"], table))
-    write_csv(path, [*chain(*stored.values()), *rows])
+    new = pd.DataFrame(rows)
+    stored = read_rows(path) if path.exists() else new[:0]
+    is_replaced = stored["processor"].isin(new["processor"])
+    key = ["contestant", *columns]
+    medians = pd.DataFrame(
+        {
+            "seconds": new.groupby(key, sort=False)["seconds"].median(),
+            "stored": stored[is_replaced].groupby(key, sort=False)["seconds"].median(),
+        }
+    ).dropna()
+    medians["ratio"] = medians["seconds"] / medians["stored"]
+    if len(medians):
+        cells = medians.reset_index().itertuples(index=False)
+        print(markdown_table([*key, *medians.columns], [(*row[:-3], *(f"{x:.4f}" for x in row[-3:])) for row in cells]))
+    with replacing(path) as unfinished:
+        pd.concat([stored[~is_replaced], new]).to_csv(unfinished, index=False)
 
 
 def measured_where():
-    """Return what every stored measurement says of the machine and the code: processor, threads, commit."""
-    return {"processor": processor_name(), "threads": torch.get_num_threads(), "commit": commit()}
+    """Return what every stored measurement says of the machine and the code: processor, threads, kernels, commit."""
+    return {
+        "processor": processor_name(),
+        "threads": torch.get_num_threads(),
+        "blas_kernel": blas_kernel(),
+        "commit": commit(),
+    }
 
 
 def processor_name():
@@ -83,6 +93,12 @@ def processor_name():
     cpuinfo = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
     return names[0] if names else platform.processor()
+
+
+def blas_kernel():
+    """Return the kind of processor whose kernels NumPy's OpenBLAS runs, such as SkylakeX; "" for another BLAS."""
+    libraries = [library for library in threadpool_info() if library["internal_api"] == "openblas"]
+    return next((library["architecture"] for library in libraries if "numpy" in library["filepath"]), "")
 
 
 def commit():

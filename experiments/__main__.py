@@ -1,0 +1,133 @@
+"""The laboratory's command line: python -m experiments ... --help"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+from optuna.exceptions import StorageInternalError
+
+from data_preparation import DataError, load_splits
+from experiments import MODELS, RESULTS, libraries, networks, report, workers
+from experiments.spaces import STUDIES
+from model_utils import command_line
+from model_utils.files import write_text
+from model_utils.saved_models import SavedModelError, list_saved
+from model_utils.tables import markdown_table, write_csv
+
+
+def main(arguments=None):
+    """Run the command line; return its exit status."""
+    errors = (ValueError, DataError, SavedModelError, OSError, ImportError, StorageInternalError)
+    return command_line.run(_parser(), arguments, errors)
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="experiments", description="Search, compare, measure and report.")
+    commands = parser.add_subparsers(required=True)
+    _add_study_command(commands, "run", _run, "run a study, or go on with it, until all its trials are finished")
+    _add_study_command(commands, "work", _work, "be one more worker of a study")
+    _add_study_command(commands, "show", _show, "print the trials of a study, best first")
+    _add_study_command(commands, "export", _export, "write the trials of a study and its settings into results/")
+    _add_command(commands, "models", _models, "print the table of the models saved in a folder").add_argument(
+        "models_dir", type=Path, nargs="?", default=MODELS, help="such as models"
+    )
+    _add_command(commands, "measure", _measure, "run saved models on the test images and note what they do").add_argument(
+        "folders", type=Path, nargs="+", help="saved models, such as models/cnn/NAME"
+    )
+    _add_command(commands, "libraries", _libraries, "train the same MLPs by hand and in every library installed")
+    _add_command(commands, "report", _report, "build REPORT.md, its figures and README's results from what is stored")
+    return parser
+
+
+def _add_command(commands, name, function, text):
+    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    command.set_defaults(command=function)
+    return command
+
+
+def _add_study_command(commands, name, function, text):
+    command = _add_command(commands, name, function, text)
+    command.add_argument("study", help=f"one of {', '.join(STUDIES)}")
+    command.add_argument("--folder", type=Path, default=Path("runs/studies"), help="where the studies are kept")
+    command.add_argument("--trials", type=int, help="how many, if not as many as declared")
+    command.add_argument("--train-size", type=int, help="training images, if not as many as declared")
+    if name == "run":
+        command.add_argument("--workers", type=int, default=1, help="processes, or on Ray processors, to use")
+        command.add_argument("--ray-address", help="of a Ray cluster to run on, such as auto")
+    if name == "export":
+        command.add_argument("--results", type=Path, default=RESULTS, help="where the table goes")
+
+
+def _open_study(args):
+    return workers.open_study(args.study, args.folder, args.trials, args.train_size)
+
+
+def _run(args):
+    experiment, study = _open_study(args)
+    workers.run_study(experiment, study, args.workers, args.ray_address)
+    print(_table(study))
+    return 0
+
+
+def _work(args):
+    experiment, study = _open_study(args)
+    workers.run_trials(study, experiment, load_splits(train=experiment.train_size))
+    return 0
+
+
+def _show(args):
+    _, study = _open_study(args)
+    print(_table(study))
+    return 0
+
+
+def _export(args):
+    _, study = _open_study(args)
+    rows = study.rows()
+    if not rows:
+        raise ValueError(f"{args.study}: no trial is finished yet")
+    path = args.results / f"study_{args.study}.csv"
+    write_csv(path, rows)
+    write_text(path.with_suffix(".json"), json.dumps(study.origin, indent=2) + "\n")
+    print(path)
+    return 0
+
+
+def _table(study):
+    rows = sorted(study.rows(), key=lambda row: -row["value"] if row["value"] == row["value"] else math.inf)
+    if not rows:
+        return "no trial is finished yet"
+    cells = [[f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row.values()] for row in rows]
+    return markdown_table(rows[0].keys(), cells)
+
+
+def _models(args):
+    print(networks.models_table(list_saved(args.models_dir)))
+    return 0
+
+
+def _measure(args):
+    for folder in args.folders:
+        if folder.suffix == ".tmp":
+            print(f"left out: {folder}, which is not complete")
+        else:
+            networks.measure(folder)
+            print(folder)
+    return 0
+
+
+def _libraries(args):
+    libraries.compare()
+    print(libraries.libraries_table())
+    return 0
+
+
+def _report(args):
+    report.write()
+    print(f"{report.REPORT.name}, and as one page {report.HTML.relative_to(report.ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.leave(main())
