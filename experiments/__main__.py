@@ -32,9 +32,9 @@ def _parser():
     _add_command(commands, "models", _models, "print the table of the models saved in a folder").add_argument(
         "models_dir", type=Path, nargs="?", default=MODELS, help="such as models"
     )
-    _add_command(commands, "measure", _measure, "run saved models on the test images and note what they do").add_argument(
-        "folders", type=Path, nargs="+", help="saved models, such as models/cnn/NAME"
-    )
+    _add_command(
+        commands, "measure", _measure, "run saved models on the test images and note what they do"
+    ).add_argument("folders", type=Path, nargs="+", help="saved models, such as models/cnn/NAME")
     _add_command(commands, "libraries", _libraries, "train the same MLPs by hand and in every library installed")
     _add_command(commands, "report", _report, "build REPORT.md, its figures and README's results from what is stored")
     return parser
@@ -65,7 +65,7 @@ def _open_study(args):
 
 def _run(args):
     experiment, study = _open_study(args)
-    workers.run_study(experiment, study, args.workers, args.ray_address)
+    workers.run_study(args.study, experiment, study, args.workers, args.ray_address)
     print(_table(study))
     return 0
 

@@ -192,14 +192,16 @@ def _short(value):
 
 def repeated_table(name):
     """Lay out the repetition of a search's best points over several seeds."""
-    rows = [(rank, mean_and_std(values), len(values)) for rank, values in values_by(stored_trials(name), "rank").items()]
+    rows = [
+        (rank, mean_and_std(values), len(values)) for rank, values in values_by(stored_trials(name), "rank").items()
+    ]
     return markdown_table(["rank in the search", "best validation accuracy", "n"], rows)
 
 
 def marginal_table(name, *parameters):
     """Lay out the mean over the points of a search, for each combination of some parameters' values."""
     groups = distinct_points(name).groupby(list(parameters))["value"]
-    rows = [(*combination, f"{v.mean():.4f}", f"{v.max():.4f}", len(v)) for combination, v in groups]
+    rows = [(*combination, f"{statistics.mean(v):.4f}", f"{v.max():.4f}", len(v)) for combination, v in groups]
     return markdown_table([*parameters, "mean validation accuracy", "best", "points"], rows)
 
 

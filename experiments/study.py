@@ -1,14 +1,16 @@
 """A study in one local file: many workers take trials from it, and whichever is killed, no trial is lost or done twice.
 
-Optuna suggests the trials and keeps them, in SQLite. What it leaves to its users is whose a running trial is. Here each
-belongs to an owner, who holds a file lock as long as he lives; the operating system lets go of it when he dies, however
-that happens. So a running trial whose owner's lock is free was cut off: it is closed, and its parameters tried again.
+Optuna suggests the trials, keeps them in SQLite and queues what has to be tried again. What is added here is what it
+loses. Its heartbeat takes a process that was suspended for dead, and one that was killed before its first beat for
+alive; so the process that runs a trial holds a file lock, which the operating system lets go of when the process ends,
+however that happens. Two workers can take the same trial of the queue, so one lock is around taking and ending.
 """
 
 import itertools
 import json
 import math
-import uuid
+import os
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +22,6 @@ from optuna.trial import TrialState
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # its greetings; progress is the caller's business
 
 SAMPLERS = ("tpe", "random", "grid")
-CUT_OFF = "cut off"
 
 
 class Space(NamedTuple):
@@ -56,12 +57,12 @@ class Space(NamedTuple):
 
 
 class Study:
-    """One worker's access to a study.
+    """One process's access to a study.
 
     Parameters
     ----------
     folder : path
-        Holds the study's file, and its workers' locks.
+        Holds the study's file, and its locks; on a local disk.
     name : str
     space : Space
 
@@ -74,31 +75,13 @@ class Study:
     def __init__(self, folder, name, space):
         _check_space(space)
         self.space = space
-        self._folder = Path(folder)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._name = name
-        self._lock = FileLock(self._folder / f"{name}.lock")
-        self._owner = None
-        self._trials = {}
-        with self._lock:  # two workers would both make its tables
-            storage = optuna.storages.RDBStorage(
-                f"sqlite:///{self._folder / f'{name}.db'}", engine_kwargs={"connect_args": {"timeout": 60}}
-            )
-            self._study = optuna.create_study(
-                study_name=name, storage=storage, direction="maximize", load_if_exists=True
-            )
-            self._check_origin()
-        self._study.pruner = space.pruner
-
-    def _check_origin(self):
-        origin = self.origin
-        begun_with = self._study.user_attrs.get("origin", origin)
-        if begun_with != origin:
-            different = ", ".join(name for name in origin if begun_with.get(name) != origin[name])
-            raise ValueError(
-                f"{self._folder / self._name}.db: begun with other settings ({different}); "
-                "go on with those, or move it away"
-            )
+        self.folder, self._name = Path(folder).absolute(), name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._file = self.folder / f"{name}.db"
+        self._lock = FileLock(self.folder / f"{name}.lock")
+        self._running = {}  # by number: the trial, its lock and its worker
+        self._study = None
+        self._open()
 
     # What workers do
 
@@ -108,7 +91,7 @@ class Study:
         Parameters
         ----------
         worker : str
-            Who will run it, where one owner looks after several workers.
+            Who will run it, where one process looks after several workers.
 
         Returns
         -------
@@ -116,21 +99,29 @@ class Study:
             The trial's number and parameters; None if as many as asked for are finished or in good hands.
         """
         with self._lock:
-            self._own()
-            self._close_cut_off()
-            trials = self.trials
-            n_taken = sum(is_finished(trial) or trial.state == TrialState.RUNNING for trial in trials)
-            if n_taken >= self.space.n_trials:
-                return None
-            self._prepare_suggestion(trials)
+            self._create()
+            self._queue_cut_off()
+            begun = [trial.number for trial in self.trials if "again" not in trial.user_attrs]
+            waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            if not waiting:  # those that were cut off come first
+                if len(begun) >= self.space.n_trials:
+                    return None
+                self._study.enqueue_trial(self.space.grid()[len(begun)] if self.space.sampler == "grid" else {})
+                waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            number = waiting[0].number
+            first = number  # of the trials with these parameters
+            while "again" in self.trials[first].user_attrs:
+                first = self.trials[first].user_attrs["again"]
+            self._study.sampler = self._sampler(sum(other < first for other in begun))
+            lock = self._lock_of(number)
+            lock.acquire()
             trial = self._study.ask(self.space.distributions)
-            trial.set_user_attr("owner", [self._owner.stem, worker])
-        self._trials[trial.number] = trial
-        return trial.number, trial.params
+            self._running[number] = trial, lock, worker
+        return number, trial.params
 
     def report(self, number, step, value):
         """Note how good a trial is after a step; return whether to give it up."""
-        trial = self._trials[number]
+        trial, _, _ = self._running[number]
         trial.report(value, step)
         return trial.should_prune()
 
@@ -146,19 +137,24 @@ class Study:
             What else to keep of it, such as the reason why it failed.
         pruned : bool
         """
-        trial = self._trials.pop(number)
+        trial, lock, _ = self._running[number]
         trial.set_user_attr("note", note or {})
         if pruned:
             state = TrialState.PRUNED
         else:
             state = TrialState.FAIL if value is None or math.isnan(value) else TrialState.COMPLETE
-        self._study.tell(trial, value if state == TrialState.COMPLETE else None, state)
+        with self._lock:
+            self._study.tell(trial, value if state == TrialState.COMPLETE else None, state)
+            del self._running[number]
+            _let_go(lock)
 
     def abandon(self, worker):
-        """Close the running trials of one of the owner's workers, which died; they are tried again."""
+        """Let go of the running trials of one of this process's workers, which died; they are tried again."""
         with self._lock:
-            self._own()
-            self._close(lambda owner: owner == [self._owner.stem, worker])
+            for number, (_, lock, its_worker) in list(self._running.items()):
+                if its_worker == worker:
+                    del self._running[number]
+                    _let_go(lock)
 
     # What onlookers see
 
@@ -174,20 +170,27 @@ class Study:
 
     @property
     def trials(self):
-        """All trials, as Optuna keeps them."""
-        return self._study.get_trials(deepcopy=False)
+        """All trials, as Optuna keeps them; none before the first one is taken."""
+        self._open()
+        return [] if self._study is None else self._study.get_trials(deepcopy=False)
+
+    def finished(self):
+        """Return the trials that came to an end of their own: complete, pruned or failed, and not cut off."""
+        trials = self.trials
+        cut_off = {trial.user_attrs.get("again") for trial in trials}
+        return [trial for trial in trials if trial.state.is_finished() and trial.number not in cut_off]
 
     def progress(self):
         """Return how many trials are finished, how many are running, and the best value so far, None without one."""
         trials = self.trials
         values = [trial.value for trial in trials if trial.state == TrialState.COMPLETE]
         n_running = sum(trial.state == TrialState.RUNNING for trial in trials)
-        return sum(map(is_finished, trials)), n_running, max(values, default=None)
+        return len(self.finished()), n_running, max(values, default=None)
 
     def rows(self):
         """Return a row for each finished trial, sorted by parameters: state, value, its parameters and its note."""
         rows = []
-        for trial in filter(is_finished, self.trials):
+        for trial in self.finished():
             value = trial.value
             if trial.state == TrialState.PRUNED and trial.intermediate_values:
                 value = max(trial.intermediate_values.values())
@@ -198,71 +201,66 @@ class Study:
 
     # How it is done
 
-    def _prepare_suggestion(self, trials):
-        if any(trial.state == TrialState.WAITING for trial in trials):
-            return  # one that was cut off comes first
-        if self.space.sampler == "grid":
-            taken = [trial.params for trial in trials]
-            self._study.enqueue_trial(next(point for point in self.space.grid() if point not in taken))
-        else:
-            # A generator of its own for each trial drawn: what is suggested depends on the trials before it, not on
-            # how often the study was interrupted.
-            n_drawn = sum(self._is_point(trial.params) and "again" not in trial.user_attrs for trial in trials)
-            seed = int(np.random.SeedSequence([self.space.seed, n_drawn]).generate_state(1)[0])
-            self._study.sampler = (
-                optuna.samplers.RandomSampler(seed)
-                if self.space.sampler == "random"
-                else optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+    def _create(self):
+        """Make the study's file, if it is not there, elsewhere first: a stop must not leave half of its tables."""
+        if not self._file.exists():
+            with tempfile.TemporaryDirectory(dir=self.folder, suffix=".tmp") as folder:
+                storage = optuna.storages.RDBStorage(f"sqlite:///{folder}/new.db")
+                study = optuna.create_study(study_name=self._name, storage=storage, direction="maximize")
+                study.set_user_attr("origin", self.origin)
+                storage.engine.dispose()
+                os.replace(f"{folder}/new.db", self._file)
+        self._open()
+
+    def _open(self):
+        if self._study is not None or not self._file.exists():
+            return
+        storage = optuna.storages.RDBStorage(f"sqlite:///{self._file}", engine_kwargs={"connect_args": {"timeout": 60}})
+        study = optuna.load_study(study_name=self._name, storage=storage, pruner=self.space.pruner)
+        begun_with, origin = study.user_attrs["origin"], self.origin
+        if begun_with != origin:
+            different = ", ".join(name for name in origin if begun_with.get(name) != origin[name])
+            raise ValueError(
+                f"{self._file}: begun with other settings ({different}); go on with those, or move it away"
             )
+        self._study = study
 
-    def _is_point(self, parameters):
-        return parameters.keys() == self.space.distributions.keys()
+    def _sampler(self, n_before):
+        """A generator of its own for each trial: what is suggested does not depend on how often trials were cut off."""
+        seed = int(np.random.SeedSequence([self.space.seed, n_before]).generate_state(1)[0])
+        if self.space.sampler == "tpe":
+            return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        return optuna.samplers.RandomSampler(seed)
 
-    def _own(self):
-        """Settle what the study was begun with, and take the lock that shows that this worker lives, once."""
-        if self._owner is None:
-            self._check_origin()
-            self._study.set_user_attr("origin", self.origin)
-            self._owner = self._folder / f"{self._name}.{uuid.uuid4().hex}.owner"
-            self._life = FileLock(self._owner)
-            self._life.acquire()
-
-    def _close_cut_off(self):
-        dead = set()
-        for path in self._folder.glob(f"{self._name}.*.owner"):
-            if path != self._owner and not _is_held(path):
-                dead.add(path.stem)
-                path.unlink(missing_ok=True)
-        living = {path.stem for path in self._folder.glob(f"{self._name}.*.owner")}
-        self._close(lambda owner: owner is None or owner[0] not in living)
-
-    def _close(self, is_dead):
-        """Close the running trials whose owner is dead, and queue their parameters, each once."""
+    def _queue_cut_off(self):
+        """Queue the parameters of running trials whose lock is free, each once, and close the trials."""
         trials = self.trials
         queued = {trial.user_attrs.get("again") for trial in trials}
         for trial in trials:
-            if trial.state != TrialState.RUNNING or not is_dead(trial.user_attrs.get("owner")):
+            if trial.state != TrialState.RUNNING or trial.number in self._running:
                 continue
-            # Its worker may have died between making it and giving it all parameters. Those of one that was queued
-            # stand there whole; of any other there is nothing to try again, the next one is drawn anew.
-            parameters = trial.system_attrs.get("fixed_params", trial.params)
-            if self._is_point(parameters) and trial.number not in queued:
-                self._study.enqueue_trial(parameters, user_attrs={"again": trial.number})
-            self._study._storage.set_trial_user_attr(trial._trial_id, "note", {"reason": CUT_OFF})
+            lock = self._lock_of(trial.number)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            if trial.number not in queued:
+                # Its worker may have died before it had all parameters. Those of one from the queue stand there
+                # whole; all of any other are suggested again.
+                parameters = trial.system_attrs.get("fixed_params") or trial.params
+                is_whole = parameters.keys() == self.space.distributions.keys()
+                self._study.enqueue_trial(parameters if is_whole else {}, user_attrs={"again": trial.number})
             self._study.tell(trial.number, state=TrialState.FAIL)
+            _let_go(lock)
+
+    def _lock_of(self, number):
+        return FileLock(self.folder / f"{self._name}.{number}.lock", thread_local=False)
 
 
-def is_finished(trial):
-    """Say whether a trial of Optuna's came to an end of its own: complete, pruned or failed, and not cut off."""
-    return trial.state.is_finished() and trial.user_attrs.get("note", {}).get("reason") != CUT_OFF
-
-
-def _is_held(path):
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
+def _let_go(lock):
+    """Release the lock of a trial; whoever takes or ends one holds the study's lock, so nobody is waiting for it."""
+    lock.release()
+    Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _check_space(space):

@@ -129,9 +129,21 @@ def load_rows(path, settings):
     return read_rows(path)
 
 
-def read_rows(path, **options):
-    """Read a stored CSV file as a DataFrame: numbers to the last bit, labels as they were written."""
-    return pd.read_csv(path, float_precision="round_trip", keep_default_na=False, na_values=["nan"], **options)
+def read_rows(path, converters=None):
+    """Read a stored CSV file as a DataFrame: numbers to the last bit, labels as they were written.
+
+    Parameters
+    ----------
+    path : path
+    converters : dict of str to callable, optional
+        For some columns, what makes their values of text.
+    """
+    converters = converters or {}
+    # Some of these look like numbers.
+    names = {column: str for column in ("setting", "version", "network", "commit") if column not in converters}
+    return pd.read_csv(
+        path, float_precision="round_trip", keep_default_na=False, na_values=["nan"], dtype=names, converters=converters
+    )
 
 
 def store(path, histories, base, variants):

@@ -114,8 +114,8 @@ class MLP:
         """Compute the logits of a batch.
 
         For each hidden layer l, z_l = a_(l-1) W_l + b_l and a_l = f(z_l); with batch normalisation
-        z_l = gamma_l x_hat(a_(l-1) W_l) + b_l; in training with dropout a_l = mask * f(z_l), where the mask is drawn
-        again. Then logits = a_(m-1) W_m + b_m.
+        z_l = gamma_l x_hat(a_(l-1) W_l) + b_l; in training with dropout a_l = mask * f(z_l), where each batch
+        draws a mask of its own. Then logits = a_(m-1) W_m + b_m.
 
         Parameters
         ----------

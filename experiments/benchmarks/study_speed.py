@@ -1,6 +1,6 @@
 """Measure what a study costs besides its trials, what a second worker gains, and that kills lose nothing: make bench.
 
-The study is `python experiments.py run mlp_random`, whose trials are the same whoever runs them in whatever order. Two
+The study is `python -m experiments run mlp_random`, whose trials are the same whoever runs them in whatever order. Two
 workers run it as it is declared. On fewer images, one worker and then two run the whole of it, each worker on a
 processor core of its own. And a shorter one is killed with SIGKILL, all its processes at once, at twenty random
 moments, and finished.
@@ -18,13 +18,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-import experiments
-from benchmarks.report import STUDY_KILLS, STUDY_SPEED, study_text
-from benchmarks.rounds import measured_where
-from model_utils.study import is_finished
+from experiments import RESULTS, ROOT
+from experiments.benchmarks.rounds import measured_where
+from experiments.spaces import STUDIES
+from experiments.workers import open_study
 from model_utils.tables import write_csv
-from studies import STUDIES
 
+STORED, KILLS_STORED = RESULTS / "study_speed.csv", RESULTS / "study_kills.csv"
 NAME = "mlp_random"
 TRIALS = STUDIES[NAME].space.n_trials
 # Workers, training images.
@@ -35,13 +35,7 @@ KILLS, KILLED_TRIALS, KILLED_TRAIN_SIZE = 20, 30, 1_000
 def command(folder, n_trials, train_size, workers):
     """The command line of a study."""
     options = ["--folder", str(folder), "--trials", str(n_trials), "--train-size", str(train_size)]
-    return [sys.executable, str(experiments.ROOT / "experiments.py"), "run", NAME, *options, "--workers", str(workers)]
-
-
-def access(folder, n_trials, train_size):
-    """Look into the study of the same options."""
-    arguments = ["show", NAME, "--folder", str(folder), "--trials", str(n_trials), "--train-size", str(train_size)]
-    return experiments.open_study(experiments.parse(arguments))[1]
+    return [sys.executable, "-m", "experiments", "run", NAME, *options, "--workers", str(workers)]
 
 
 def time_study(folder, workers, train_size):
@@ -49,10 +43,13 @@ def time_study(folder, workers, train_size):
     cores = sorted(os.sched_getaffinity(0))[:workers]
     started = time.perf_counter()
     subprocess.run(
-        command(folder, TRIALS, train_size, workers), check=True, preexec_fn=partial(os.sched_setaffinity, 0, cores)
+        command(folder, TRIALS, train_size, workers),
+        cwd=ROOT,
+        check=True,
+        preexec_fn=partial(os.sched_setaffinity, 0, cores),
     )
     wall = time.perf_counter() - started
-    rows = access(folder, TRIALS, train_size).rows()
+    rows = open_study(NAME, folder, TRIALS, train_size)[1].rows()
     in_trials = sum(row["seconds"] for row in rows)
     return {
         "workers": workers,
@@ -65,39 +62,39 @@ def time_study(folder, workers, train_size):
 
 def kill_and_finish(folder, rng):
     """Kill a study at random moments, finish it, and return a row: kills, and trials lost or done twice."""
-    arguments = (KILLED_TRIALS, KILLED_TRAIN_SIZE)
+    size = (KILLED_TRIALS, KILLED_TRAIN_SIZE)
+    _, study = open_study(NAME, folder, *size)
     n_kills = finished_before = lost = 0
     for _ in tqdm(range(KILLS), desc="kills", file=sys.stdout):
-        process = subprocess.Popen(command(folder, *arguments, 2), stdout=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command(folder, *size, 2), cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
+        )
         time.sleep(rng.uniform(4, 20))  # it takes some seconds to start
         os.killpg(process.pid, signal.SIGKILL)
         n_kills += process.wait() == -signal.SIGKILL
-        n_finished, _, _ = access(folder, *arguments).progress()
+        n_finished, _, _ = study.progress()
         lost += max(0, finished_before - n_finished)
         finished_before = n_finished
-    subprocess.run(command(folder, *arguments, 2), check=True)
-    study = access(folder, *arguments)
+    subprocess.run(command(folder, *size, 2), cwd=ROOT, check=True)
     n_finished, n_running, _ = study.progress()
     again = [trial.user_attrs["again"] for trial in study.trials if "again" in trial.user_attrs]
-    cut_off = [trial.number for trial in study.trials if trial.state.is_finished() and not is_finished(trial)]
     return {
         "kills": n_kills,
         "trials": n_finished,
-        "cut_off": len(cut_off),
-        "lost": lost + n_running + len(set(cut_off) - set(again)),
+        "cut_off": len(set(again)),
+        "lost": lost + n_running + max(0, KILLED_TRIALS - n_finished),
         "done_twice": len(again) - len(set(again)) + max(0, n_finished - KILLED_TRIALS),
     } | measured_where()
 
 
 def main():
-    """Measure, and store in results/."""
+    """Measure and store."""
     if not hasattr(os, "sched_setaffinity"):
         print("left out: studies, whose workers get a core of their own, as only Linux gives")
         return
     with tempfile.TemporaryDirectory() as folder:
-        write_csv(STUDY_KILLS, [kill_and_finish(Path(folder) / "killed", random.Random(0))])
-        write_csv(STUDY_SPEED, [time_study(Path(folder) / f"{run[0]}_{run[1]}", *run) for run in RUNS])
-    print(study_text())
+        write_csv(KILLS_STORED, [kill_and_finish(Path(folder) / "killed", random.Random(0))])
+        write_csv(STORED, [time_study(Path(folder) / f"{run[0]}_{run[1]}", *run) for run in RUNS])
 
 
 if __name__ == "__main__":

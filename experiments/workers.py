@@ -1,0 +1,233 @@
+"""Run the trials of a declared study: in one process or many, on this machine or on a Ray cluster."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+
+from optuna import TrialPruned
+from optuna.exceptions import StorageInternalError
+from tqdm import tqdm
+
+from data_preparation import load_splits
+from experiments import ROOT
+from experiments.spaces import STUDIES
+from experiments.study import Study
+from experiments.variants import train
+from model_utils.checks import check_choice, check_count
+from model_utils.training import best_epoch
+
+
+def open_study(name, folder, n_trials=None, train_size=None):
+    """Return a declared experiment, with other numbers of trials and training images if they are given, and its study.
+
+    Raises
+    ------
+    ValueError
+        If there is no such study, a number is not positive, or the study was begun with other settings.
+    """
+    check_choice("study", name, STUDIES)
+    for argument, value in (("trials", n_trials), ("train_size", train_size)):
+        if value is not None:
+            check_count(argument, value)
+    experiment = STUDIES[name]
+    experiment = experiment._replace(train_size=train_size or experiment.train_size)
+    shared = {"base": asdict(experiment.base), "train_size": experiment.train_size}
+    if experiment.space.sampler == "grid":  # what its choices stand for may change
+        shared["changes"] = list(map(experiment.changes, experiment.space.grid()))
+    space = experiment.space._replace(n_trials=n_trials or experiment.space.n_trials, shared=shared)
+    return experiment._replace(space=space), Study(folder, name, space)
+
+
+def run_trials(study, experiment, splits, worker=""):
+    """Run trials of a study until there is none left to take.
+
+    Parameters
+    ----------
+    study : Study
+        Or what passes its calls on.
+    experiment : Experiment
+    splits : Splits
+    worker : str
+        See `Study.ask`.
+    """
+    while (taken := study.ask(worker)) is not None:
+        number, parameters = taken
+        value, reason, pruned = None, "", False
+        started = time.perf_counter()
+
+        def on_epoch(row, number=number):
+            if study.report(number, row["epoch"], row["validation_accuracy"]):
+                raise TrialPruned
+
+        try:
+            h = replace(experiment.base, **experiment.changes(parameters))
+            history = train(h, splits.train, splits.validation, on_epoch)
+            value = best_epoch(history)["validation_accuracy"]
+        except TrialPruned:
+            pruned = True
+        except (StorageInternalError, OSError, ImportError):
+            raise  # not the trial's fault: it stays unfinished, and is tried again
+        except Exception as error:  # a trial may fail in any way, and the study goes on
+            reason = f"{type(error).__name__}: {error}"
+        note = {"seconds": round(time.perf_counter() - started, 2), "reason": reason}
+        study.finish(number, value, note, pruned)
+
+
+def run_study(name, experiment, study, n_workers=1, ray_address=None):
+    """Run a study, or go on with it, with so many workers, until all its trials are finished; show a progress bar.
+
+    Parameters
+    ----------
+    name : str
+    experiment, study
+        From `open_study`.
+    n_workers : int
+        Processes on this machine, or processors of the Ray cluster.
+    ray_address : str, optional
+        Of the cluster, such as "auto".
+
+    Raises
+    ------
+    ValueError
+        If the workers keep dying.
+    """
+    check_count("workers", n_workers)
+    if ray_address is None:
+        start, stop = _on_this_machine(name, study, n_workers)
+    else:
+        start, stop = _on_ray(name, ray_address, experiment, study)
+    workers = {number: start(number) for number in range(n_workers)}
+    deaths = 0
+    bar = _ProgressBar(study)
+    try:
+        while workers:
+            time.sleep(0.2)
+            bar.update()
+            for number, has_ended in list(workers.items()):
+                status = has_ended()
+                if status is None:
+                    continue
+                del workers[number]
+                n_finished, _, _ = study.progress()
+                if n_finished < study.space.n_trials and (status or not workers):
+                    # Killed, or the others were, after it found nothing left to take.
+                    deaths += bool(status)
+                    if deaths > 3 + n_finished:
+                        raise ValueError(f"{name}: its workers keep dying; try `work {name}` to see why")
+                    workers[number] = start(number)
+    finally:
+        bar.close()
+        stop()
+
+
+class _ProgressBar:
+    """Shows how far a study is."""
+
+    def __init__(self, study):
+        self._study = study
+        n_finished, _, _ = study.progress()
+        self._bar = tqdm(
+            total=study.space.n_trials, initial=n_finished, desc="trials", unit="trial", file=sys.stdout, smoothing=0
+        )
+        self._next = 0.0
+
+    def update(self):
+        """Look at the study every second at most."""
+        if time.monotonic() >= self._next:
+            n_finished, n_running, best = self._study.progress()
+            text = f"{n_running} running" + (f", best {best:.4f}" if best is not None else "")
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(n_finished - self._bar.n)
+            self._next = time.monotonic() + 1
+
+    def close(self):
+        self._next = 0.0
+        self.update()
+        self._bar.close()
+
+
+def _on_this_machine(name, study, n_workers):
+    """Return functions that start a worker, and stop all: each a process with its share of the processor.
+
+    If this process alone is killed, its workers go on; the next one that is started finds their trials in good hands.
+    """
+    # Not all processors may be ours; only Linux can tell.
+    n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    n_threads = str(max(1, n_processors // n_workers))
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), n_threads)
+    options = [
+        "--folder",
+        study.folder,
+        "--trials",
+        study.space.n_trials,
+        "--train-size",
+        study.space.shared["train_size"],
+    ]
+    processes = []
+
+    def start(number):
+        command = [sys.executable, "-m", "experiments", "work", name, *map(str, options)]
+        process = subprocess.Popen(command, env=os.environ | threads, cwd=ROOT)
+        processes.append(process)
+        return process.poll
+
+    def stop():
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+
+    return start, stop
+
+
+def _on_ray(name, address, experiment, study):
+    """The same on a Ray cluster. The study stays here; its workers, wherever they are, ask for trials and report."""
+    try:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    except ImportError as error:
+        raise ImportError(f"{error}; pip install ray") from error
+    environment = {
+        "working_dir": str(ROOT),
+        "excludes": [".venv", "runs", ".git", "models", "*.ipynb", "results/figures"],
+    }
+    ray.init(address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(Study).options(num_cpus=0, scheduling_strategy=here).remote(study.folder, name, study.space)
+
+    @ray.remote(num_cpus=1, max_retries=0)
+    def work(worker):
+        run_trials(_RaysStudy(actor), experiment, load_splits(train=experiment.train_size), worker)
+
+    def start(number):
+        worker = str(number)
+        reference = work.remote(worker)
+
+        def has_ended():
+            ended, _ = ray.wait([reference], timeout=0)
+            if not ended:
+                return None
+            try:
+                ray.get(reference)
+            except ray.exceptions.RayError:
+                ray.get(actor.abandon.remote(worker))
+                return 1
+            return 0
+
+        return has_ended
+
+    return start, ray.shutdown
+
+
+class _RaysStudy:
+    """Passes the calls of a study on to the actor that has it."""
+
+    def __init__(self, actor):
+        self._actor = actor
+
+    def __getattr__(self, name):
+        import ray
+
+        return lambda *arguments: ray.get(getattr(self._actor, name).remote(*arguments))

@@ -1,0 +1,82 @@
+"""The objectives and their gradients, against PyTorch and by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from model_utils.losses import OBJECTIVES, cross_entropy, mean_squared_error, softmax
+
+pytestmark = pytest.mark.q2e
+
+
+def torch_cross_entropy(logits, labels, label_smoothing=0.0):
+    return nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+
+
+def torch_mean_squared_error(logits, labels, label_smoothing=0.0):
+    k = logits.shape[1]
+    targets = nn.functional.one_hot(labels, k).to(logits.dtype) * (1 - label_smoothing) + label_smoothing / k
+    return ((logits.softmax(dim=1) - targets) ** 2).sum(dim=1).mean()
+
+
+TORCH_OBJECTIVES = {"cross_entropy": torch_cross_entropy, "mean_squared_error": torch_mean_squared_error}
+
+each_objective = pytest.mark.parametrize("objective", OBJECTIVES)
+
+
+@each_objective
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("size", [1, 1e4])
+def test_losses_match_pytorch(objective, label_smoothing, size):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(32, 10))
+    logits[:2] = [[1, -1] * 5, [-1, 1] * 5]
+    logits *= size
+    classes = rng.integers(0, 10, 32)
+    loss, dlogits = OBJECTIVES[objective](logits, classes, label_smoothing)
+    torch_logits = torch.tensor(logits, requires_grad=True)
+    torch_loss = TORCH_OBJECTIVES[objective](torch_logits, torch.from_numpy(classes), label_smoothing)
+    torch_loss.backward()
+    assert loss == pytest.approx(torch_loss.item(), rel=1e-12)
+    np.testing.assert_allclose(dlogits, torch_logits.grad, rtol=1e-9, atol=1e-15)
+
+
+@each_objective
+def test_losses_are_stable_in_float32(objective):
+    logits = np.float32([[1e4, -1e4, 0], [-1e4, 1e4, 0]])
+    loss, dlogits = OBJECTIVES[objective](logits, np.array([0, 0]))
+    assert loss == {"cross_entropy": 1e4, "mean_squared_error": 1.0}[objective]
+    assert np.isfinite(dlogits).all()
+    assert dlogits.dtype == np.float32
+
+
+def test_cross_entropy_of_a_guess_is_log_k():
+    assert cross_entropy(np.zeros((5, 10)), np.arange(5))[0] == pytest.approx(math.log(10))
+
+
+def test_integer_labels_give_what_one_hot_targets_give():
+    logits = np.random.default_rng(0).normal(size=(6, 10))
+    classes = np.array([0, 9, 3, 3, 5, 1])
+    targets, p = np.eye(10)[classes], softmax(logits)
+    assert cross_entropy(logits, classes)[0] == pytest.approx(-np.mean(np.sum(targets * np.log(p), axis=1)))
+    assert mean_squared_error(logits, classes)[0] == pytest.approx(np.mean(np.sum((p - targets) ** 2, axis=1)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.zeros((0,), int), r"shape \(9,\), .* got \(0,\)"),
+        ([0, 1, 2], r"shape \(9,\), .* got \(3,\)"),
+        ([[0]] * 9, r"shape \(9,\), .* got \(9, 1\)"),
+        ([0.0] * 9, "integers, got float64"),
+        ([0] * 8 + [4], "0 to 3, got 4"),
+        ([0] * 8 + [-1], "0 to 3, got -1"),
+    ],
+)
+@each_objective
+def test_losses_refuse_bad_labels(objective, wrong, message):
+    with pytest.raises(ValueError, match=f"labels: expected .*{message}"):
+        OBJECTIVES[objective](np.zeros((9, 4)), np.array(wrong))
