@@ -44,7 +44,6 @@ from model_utils.saved_models import (
     save_model,
     versions,
 )
-from model_utils.tables import markdown_table
 from model_utils.tensor_augmentation import augment
 from model_utils.training import (
     EpochBar,
@@ -293,13 +292,7 @@ def save(folder, pair, hyperparameters, classifier_hyperparameters, histories, s
 
 
 def load(folder, device=None):
-    """Read what `save` wrote.
-
-    Parameters
-    ----------
-    folder : path
-    device : str, optional
-        For the backbone, see `choose_device`.
+    """Read what `save` wrote, with the backbone on a device; see `choose_device`.
 
     Returns
     -------
@@ -310,10 +303,8 @@ def load(folder, device=None):
     ------
     SavedModelError
         If the folder does not hold a whole pair.
-    ValueError
-        If the device is unknown or not available.
-    ImportError
-        If a package that the backbone needs is not installed.
+    ValueError, ImportError
+        If the device, or a package that the backbone needs, is unavailable.
     """
     saved = load_model(folder, kind="pair")
     device = choose_device(device)
@@ -418,8 +409,7 @@ def _inspect_command(args):
     print(f"{args.folder.name}\n")
     print(layers_text(pair.backbone), end="\n\n")
     print(pair.classifier, end="\n\n")
-    for part in ("hyperparameters", "mlp_hyperparameters", "split", "trained_on"):
-        print(markdown_table([part, "value"], description[part].items()), end="\n\n")
+    command_line.print_facts(description, "hyperparameters", "mlp_hyperparameters", "split", "trained_on")
     for part in description["best_epoch"]:
         history = [row for row in saved.history if row["part"] == part]
         command_line.print_history(history, best_epoch(history), part)

@@ -26,7 +26,6 @@ from model_utils.mlp import MLP
 from model_utils.optimizers import OPTIMIZERS, SCHEDULES, clip_gradients
 from model_utils.pictures import read_picture
 from model_utils.saved_models import SavedModel, SavedModelError, check_whole, load_model, save_model, versions
-from model_utils.tables import markdown_table
 from model_utils.training import (
     EpochBar,
     TrainingDiverged,
@@ -332,8 +331,7 @@ def _inspect_command(args):
     model, saved = load(args.folder)
     description = saved.description
     print(f"{args.folder.name}\n\n{model}\n")
-    print(markdown_table(["hyperparameter", "value"], description["hyperparameters"].items()), end="\n\n")
-    print(markdown_table(["split", "value"], description["split"].items()), end="\n\n")
+    command_line.print_facts(description, "hyperparameters", "split")
     command_line.print_history(saved.history, best_epoch(saved.history))
     print(f"{description['training_seconds']} seconds of training\n")
     command_line.print_metrics(saved.metrics)

@@ -8,6 +8,7 @@ import statistics
 import warnings
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import optuna
@@ -81,15 +82,19 @@ def importance_evaluator():
 
 
 def search_figures(name):
-    """Draw the trials of a search as parallel coordinates, and how much each parameter matters."""
-    study = stored_study(name)
+    """Draw how much each parameter of a search matters, and the trials as lines through the six that matter most."""
+    study, target = stored_study(name), "validation accuracy"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        axes = plot_parallel_coordinate(study), plot_param_importances(study, evaluator=importance_evaluator())
-    for ax in axes:
-        ax.figure.set_size_inches(10, 5)
-        ax.figure.tight_layout()
-    return [ax.figure for ax in axes]
+        with plt.style.context("default"):  # Optuna changes the style for good
+            importance = plot_param_importances(study, evaluator=importance_evaluator(), target_name=target)
+        most = [label.get_text() for label in importance.get_yticklabels()][-6:]
+        with plt.style.context("default"):
+            trials = plot_parallel_coordinate(study, params=most, target_name=target)
+    for axes in (importance, trials):
+        axes.figure.set_size_inches(10, 5)
+        axes.figure.tight_layout()
+    return importance.figure, trials.figure
 
 
 def architecture_diagram():
@@ -136,8 +141,8 @@ def draw_figures():
         ]
         for pooling in POOLINGS
     ]
-    search, importance = search_figures("mlp")
-    cnn_search, _ = search_figures("cnn")
+    importance, search = search_figures("mlp")
+    _, cnn_search = search_figures("cnn")
     return {
         "architectures": architecture_diagram(),
         "search": search,

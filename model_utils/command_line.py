@@ -175,6 +175,12 @@ def report_accuracy(program, accuracy, saved, n_images):
     return 0 if agrees else 1
 
 
+def print_facts(description, *names):
+    """Print parts of a saved model's description, a table each."""
+    for name in names:
+        print(markdown_table([name, "value"], description[name].items()), end="\n\n")
+
+
 def print_history(history, best, name="history"):
     """Print the best and the last epoch of a training."""
     columns = ["epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]

@@ -22,7 +22,7 @@ def accuracy(model, split):
     return np.mean(model.predict(preprocess(split.images)) == split.labels)
 
 
-def spoil(model, monkeypatch, epoch, step, accident):
+def spoil_step(model, monkeypatch, epoch, step, accident):
     """Let an accident happen to the logits of one step of the model's training."""
 
     def forward(x, training=False, forward=model.forward, calls=iter(range(10**6))):  # noqa: B008
@@ -36,7 +36,7 @@ def press_ctrl_c(logits):
     raise KeyboardInterrupt
 
 
-# Training ------------------------------------------------------------------------------------------------------------
+# Training ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.q2f
@@ -194,7 +194,7 @@ def test_clipping_holds_a_step_to_its_length(small_splits):
 def test_diverging_loss_stops_with_a_hint_and_keeps_the_last_good_weights(small_splits, monkeypatch):
     h = mlp.MLPHyperparameters(hidden_sizes=(16,), epochs=3)
     model = mlp.build(h)
-    spoil(model, monkeypatch, epoch=2, step=5, accident=lambda logits: logits * np.float32(np.nan))
+    spoil_step(model, monkeypatch, epoch=2, step=5, accident=lambda logits: logits * np.float32(np.nan))
     rows = []
     with pytest.raises(TrainingDiverged) as caught:
         mlp.train(model, *small_splits[:2], h, on_epoch=rows.append)
@@ -225,7 +225,7 @@ def test_far_too_high_a_learning_rate_diverges_and_leaves_the_initial_weights(sm
 def test_interrupted_training_keeps_the_best_weights_so_far(small_splits, monkeypatch):
     h = mlp.MLPHyperparameters(hidden_sizes=(16,), epochs=5)
     model = mlp.build(h)
-    spoil(model, monkeypatch, epoch=4, step=4, accident=press_ctrl_c)
+    spoil_step(model, monkeypatch, epoch=4, step=4, accident=press_ctrl_c)
     rows = []
     with pytest.raises(KeyboardInterrupt):
         mlp.train(model, *small_splits[:2], h, on_epoch=rows.append)
@@ -290,7 +290,7 @@ def test_folder_name_says_what_is_inside():
     assert h.name == "mlp__layers__512_256_128_64_32_16__lr_0.1__epoch_350__activation_relu__initiation_He"
 
 
-# Predicting and measuring ----------------------------------------------------------------------------------------------
+# Predicting and measuring ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.q2b
@@ -320,7 +320,7 @@ def test_evaluate_agrees_with_a_count_by_hand(trained, small_splits):
         mlp.evaluate(model, Split(images, labels[1:]))
 
 
-# Saved models ----------------------------------------------------------------------------------------------------------
+# Saved models ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -413,7 +413,7 @@ def test_what_is_no_saved_mlp_is_refused(saved_folder, tmp_path):
         mlp.load(saved_folder)
 
 
-# The command line ------------------------------------------------------------------------------------------------------
+# The command line --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -467,10 +467,8 @@ def test_command_line_trains_evaluates_inspects_and_predicts(run, train_small, t
     assert status == 0
     lines = printed.out.splitlines()
     names = [CLASS_NAMES[k] for k in model.predict(preprocess(small_splits.test.images[:2]))]
-    assert [line.rpartition(": ")[0] for line in lines] == [str(path) for path in pictures]
-    assert [line.startswith(f"{p}: {name} ") for line, p, name in zip(lines, pictures, names, strict=True)] == [
-        True
-    ] * 2
+    for line, path, name in zip(lines, pictures, names, strict=True):
+        assert line.startswith(f"{path}: {name} ")
     _, printed = run("predict", folder, inverted, "--invert")
     assert printed.out.split(": ")[1] == lines[0].split(": ")[1] + "\n"
 
@@ -519,7 +517,7 @@ def stop_training(monkeypatch, epoch, accident):
 
     def build_spoilt(h):
         model = build(h)
-        spoil(model, monkeypatch, epoch, 4, accident)
+        spoil_step(model, monkeypatch, epoch, 4, accident)
         return model
 
     monkeypatch.setattr(mlp, "build", build_spoilt)

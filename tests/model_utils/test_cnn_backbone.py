@@ -51,9 +51,7 @@ def test_a_layer_has_the_shape_that_pooling_alone_gives_it(kernel_size, pool, ba
 )
 def test_any_channels(channels):
     n = len(channels)
-    backbone = build(
-        channels=channels, kernel_sizes=(3,) * n, pool_sizes=(3,) * n, pool_strides=(1,) * n, n_features=5
-    )
+    backbone = build(channels=channels, kernel_sizes=(3,) * n, pool_sizes=(3,) * n, pool_strides=(1,) * n, n_features=5)
     assert [layer.convolution.out_channels for layer in backbone.layers] == list(channels)
     assert backbone(random_inputs(2)).shape == (2, 10)
 

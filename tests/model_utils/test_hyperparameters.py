@@ -1,0 +1,89 @@
+"""Hyperparameters that check themselves."""
+
+import json
+from dataclasses import FrozenInstanceError, asdict, dataclass, fields
+
+import pytest
+
+from mlp import MLPHyperparameters
+from model_utils.hyperparameters import Hyperparameters, choice, count, counts, flag, number
+
+pytestmark = pytest.mark.q2f
+
+OUT_OF_RANGE = [
+    ("hidden_sizes", (128, 0)),
+    ("hidden_sizes", (128, 2.5)),
+    ("hidden_sizes", 128),
+    ("hidden_sizes", "128"),
+    ("activation", "relo"),
+    ("init", "he"),
+    ("dropout", 1.0),
+    ("dropout", -0.1),
+    ("batch_norm", "no"),
+    ("batch_norm", 1),
+    ("objective", "hinge"),
+    ("label_smoothing", 1.0),
+    ("optimizer", "lion"),
+    ("learning_rate", -0.1),
+    ("learning_rate", float("nan")),
+    ("learning_rate", float("inf")),
+    ("learning_rate", "0.1"),
+    ("schedule", "linear"),
+    ("weight_decay", -1e-4),
+    ("clip_norm", -1.0),
+    ("batch_size", 0),
+    ("batch_size", 128.0),
+    ("epochs", 0),
+    ("epochs", True),
+    ("patience", -1),
+    ("flip", "no"),
+    ("flip", None),
+    ("shift", -1),
+    ("seed", -1),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), OUT_OF_RANGE)
+def test_values_out_of_range_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"^{name}: expected .* got"):
+        MLPHyperparameters(**{name: value})
+
+
+def test_every_hyperparameter_is_checked():
+    assert {name for name, _ in OUT_OF_RANGE} == {f.name for f in fields(MLPHyperparameters)}
+
+
+@dataclass(frozen=True)
+class Example(Hyperparameters):
+    """One field of each sort."""
+
+    sizes: tuple = counts((3, 2), "of what")
+    share: float = number(0.5, "of what", high=1)
+    rule: str = choice("a", "which", ("a", "b"))
+    rounds: int = count(2, "how many", minimum=2)
+    mirror: bool = flag(False, "whether")
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed", "refused", "expected"),
+    [
+        ("sizes", (), (0,), r"a tuple of integers of at least 1, such as \(128, 64\)"),
+        ("share", 0, 1, "a number from 0 to below 1"),
+        ("rule", "b", "c", "one of a, b"),
+        ("rounds", 2, 1, "an integer of at least 2"),
+        ("mirror", True, "no", "True or False"),
+    ],
+)
+def test_each_sort_of_field_has_its_range(name, allowed, refused, expected):
+    assert getattr(Example(**{name: allowed}), name) == allowed
+    with pytest.raises(ValueError, match=f"^{name}: expected {expected}, got "):
+        Example(**{name: refused})
+
+
+def test_hyperparameters_survive_json_and_cannot_be_changed():
+    example = Example(sizes=(5,), mirror=True)
+    assert Example.from_json(json.loads(json.dumps(asdict(example)))) == example
+    with pytest.raises(ValueError, match="rounds: expected"):
+        Example.from_json({"rounds": 0})
+    with pytest.raises(FrozenInstanceError):
+        example.share = 2
