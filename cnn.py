@@ -10,6 +10,7 @@ The command line, each with --help:
 """
 
 import argparse
+import contextlib
 import sys
 import time
 from dataclasses import asdict
@@ -227,11 +228,12 @@ def train_pair(splits, hyperparameters, classifier_hyperparameters, checkpoint=N
     backbone = build(h).to(choose_device(device))
     histories = {"backbone": []}
     if not h.frozen:
-        bar = EpochBar(h.epochs, "backbone")
-        histories["backbone"] = train(backbone, splits.train, splits.validation, h, bar, checkpoint)
+        with contextlib.closing(EpochBar(h.epochs, "backbone")) as bar:
+            histories["backbone"] = train(backbone, splits.train, splits.validation, h, bar, checkpoint)
     standardizer, feature_splits = standardized_features(backbone, splits)
     classifier = mlp.build(mlp_h, backbone.n_features)
-    histories["mlp"] = mlp.train(classifier, *feature_splits[:2], mlp_h, EpochBar(mlp_h.epochs, "MLP"))
+    with contextlib.closing(EpochBar(mlp_h.epochs, "MLP")) as bar:
+        histories["mlp"] = mlp.train(classifier, *feature_splits[:2], mlp_h, bar)
     metrics = measure_pair(backbone, classifier, splits, feature_splits, with_head=not h.frozen)
     return Pair(backbone, standardizer, classifier), histories, metrics
 

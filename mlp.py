@@ -9,6 +9,7 @@ The command line, each with --help:
 """
 
 import argparse
+import contextlib
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -116,6 +117,8 @@ def train(model, training, validation, hyperparameters, on_epoch=None):
     """
     h = hyperparameters
     x_train, labels_train = _checked(model, training, "training")
+    if (h.flip or h.shift) and x_train.dtype != np.uint8:
+        raise ValueError(f"training images: flip and shift need images, uint8, got features, {x_train.dtype}")
     x_scaled = np.empty((min(h.batch_size, len(x_train)), model.sizes[0]), np.float32)
     validation = _checked(model, validation, "validation")
     check_batches(h.batch_norm, h.batch_size, len(x_train))
@@ -300,15 +303,15 @@ def _train_command(args):
         command_line.check_folder_is_free(folder, args.overwrite)
         training, validation, test = load_splits(**split)
         print(model)
-        history, bar = [], EpochBar(h.epochs)
-
-        def on_epoch(row):
-            history.append(row)
-            bar(row)
-
-        status = 0
+        history, status = [], 0
         try:
-            train(model, training, validation, h, on_epoch)
+            with contextlib.closing(EpochBar(h.epochs)) as bar:
+
+                def on_epoch(row):
+                    history.append(row)
+                    bar(row)
+
+                train(model, training, validation, h, on_epoch)
         except (KeyboardInterrupt, TrainingDiverged) as stop:
             if not history:
                 raise

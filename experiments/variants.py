@@ -141,9 +141,7 @@ def read_rows(path, converters=None):
     converters = converters or {}
     # Some of these look like numbers.
     names = {column: str for column in ("setting", "version", "network", "commit") if column not in converters}
-    return pd.read_csv(
-        path, float_precision="round_trip", keep_default_na=False, na_values=["nan"], dtype=names, converters=converters
-    )
+    return pd.read_csv(path, keep_default_na=False, na_values=["nan"], dtype=names, converters=converters)
 
 
 def store(path, histories, base, variants):

@@ -67,7 +67,11 @@ class EpochBar:
         )
         self._bar.update()
         if self._bar.n == self._bar.total:
-            self._bar.close()
+            self.close()
+
+    def close(self):
+        """Leave the bar as it is: a training can end before its last epoch."""
+        self._bar.close()
 
 
 def measure(logits, labels, class_names):

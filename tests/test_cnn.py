@@ -389,7 +389,7 @@ def test_a_pair_of_an_unknown_backbone_is_refused(saved_folder, tmp_path):
     saved = load_model(saved_folder, kind="pair")
     saved.description["hyperparameters"]["backbone"] = "lenet6"
     save_model(tmp_path / "unknown", saved)
-    with pytest.raises(SavedModelError, match="unknown: not a saved backbone .*expected one of cnn5, .*'lenet6'"):
+    with pytest.raises(SavedModelError, match=r"unknown: not a saved backbone .*expected one of cnn5, .*'lenet6'"):
         cnn.load(tmp_path / "unknown")
 
 
@@ -400,9 +400,9 @@ def test_a_saved_mlp_is_not_taken_for_a_pair(saved_folder, few, tmp_path):
     history = mlp.train(model, few, few, h)
     metrics = {part: mlp.evaluate(model, few) for part in ("validation", "test")}
     mlp.save(tmp_path / "mlp", model, h, history, SPLIT, metrics)
-    with pytest.raises(SavedModelError, match="mlp: expected kind pair in model.json, got 'mlp'"):
+    with pytest.raises(SavedModelError, match=r"mlp: expected kind pair in model\.json, got 'mlp'"):
         cnn.load(tmp_path / "mlp")
-    with pytest.raises(SavedModelError, match="expected kind mlp in model.json, got 'pair'"):
+    with pytest.raises(SavedModelError, match=r"expected kind mlp in model\.json, got 'pair'"):
         mlp.load(saved_folder)
 
 

@@ -5,18 +5,18 @@ import os
 from collections import Counter
 from itertools import pairwise
 
+import comparison
 import pytest
 import torch
 import torchvision
-from torchvision.models._api import Weights, WeightsEnum
-
-import cnn
-import comparison
-from model_utils import imagenet
-from model_utils.layer_table import layer_table
 from model_utils.lenet import LENETS as LENET_STEPS
 from model_utils.lenet import LeNet
 from model_utils.vision_transformer import TransformerBlock
+from torchvision.models._api import Weights, WeightsEnum
+
+import cnn
+from model_utils import imagenet
+from model_utils.layer_table import layer_table
 
 LENETS = ("lenet5", "modern_lenet")
 OTHERS = tuple(name for name in cnn.BACKBONES if name not in ("cnn5", "vgg16_bn"))  # VGG-16 is VGG-11 with more layers

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from model_utils.results import SEEDS
 from PIL import Image
 
 import cnn
@@ -23,7 +24,6 @@ import experiments
 import mlp
 from data_preparation import Split, load_splits
 from model_utils import command_line
-from model_utils.results import SEEDS
 from model_utils.saved_models import SavedModelError, load_model, save_model
 from model_utils.tables import read_csv
 

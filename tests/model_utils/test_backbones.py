@@ -126,7 +126,7 @@ def test_hyperparameters_of_another_kind_do_not_exist(kind, changes):
 def test_hyperparameters_from_json_are_of_the_kind_that_they_name():
     h = backbones.hyperparameters_from_json({"backbone": "vgg11_bn", "image_size": 40})
     assert h == ImageNetHyperparameters(backbone="vgg11_bn", image_size=40)
-    with pytest.raises(ValueError, match="backbone: expected one of cnn5, lenet5, .*, vit, got 'lenet6'"):
+    with pytest.raises(ValueError, match=r"backbone: expected one of cnn5, lenet5, .*, vit, got 'lenet6'"):
         backbones.hyperparameters_from_json({"backbone": "lenet6"})
 
 

@@ -1,0 +1,79 @@
+"""What is stored reaches its bar. Nothing is trained here: `pytest -m acceptance`."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import precision_recall_fscore_support
+
+import cnn
+import mlp
+from data_preparation import N_OFFICIAL_TRAIN
+from experiments.benchmarks import mlp_growth
+from experiments.documents import SEEDS, settled_on
+from experiments.variants import read_rows
+
+pytestmark = pytest.mark.acceptance
+
+
+def named(networks, title):
+    (network,) = (network for network in networks if network.title == title)
+    return network
+
+
+@pytest.mark.q2f
+@pytest.mark.parametrize(
+    ("title", "bar"), [("MLP_784_128_10", 0.885), ("MLP_784_512_256_128_64_32_16_10", 0.885), ("settled on", 0.905)]
+)
+def test_saved_mlps_reach_their_bars(measured_networks, title, bar, capsys):
+    network = settled_on(measured_networks, "mlp") if title == "settled on" else named(measured_networks, title)
+    assert mlp.main(["evaluate", str(network.folder)]) == 0
+    assert float(capsys.readouterr().out.split()[-1]) >= bar
+
+
+@pytest.mark.q3d
+def test_the_pair_settled_on_reaches_its_bar(measured_networks, capsys):
+    folder = settled_on(measured_networks, "pair").folder
+    assert cnn.main(["evaluate", str(folder), "--device", "cpu"]) == 0
+    assert float(capsys.readouterr().out.split()[-1]) >= 0.94
+
+
+@pytest.mark.q3d
+def test_features_and_mlp_reach_their_bar_over_three_seeds():
+    rows = read_rows(SEEDS)
+    assert rows["seed"].nunique() >= 3
+    assert rows["test"].mean() >= 0.935
+
+
+@pytest.mark.q4
+@pytest.mark.parametrize(
+    ("title", "bar"),
+    [
+        ("lenet5", 0.905),
+        ("modern_lenet", 0.92),
+        ("wide_cnn", 0.94),
+        ("resnet18", 0.935),
+        ("efficientnet_lite0_ImageNet_frozen", 0.9),
+        ("efficientnet_lite0_ImageNet", 0.94),
+        ("vit", 0.91),
+    ],
+)
+def test_other_networks_reach_their_bars(measured_networks, title, bar):
+    assert named(measured_networks, title).metrics["test"]["accuracy"] >= bar
+
+
+@pytest.mark.q4
+def test_stored_metrics_follow_from_stored_predictions(measured_networks, official):
+    """scikit-learn is the outside truth."""
+    labels = official.labels[N_OFFICIAL_TRAIN:]
+    assert len(measured_networks) >= 14
+    for network in measured_networks:
+        test = network.metrics["test"]
+        assert test["accuracy"] == pytest.approx(np.mean(network.predictions == labels), abs=0.0005)
+        means = precision_recall_fscore_support(labels, network.predictions, average="macro")[:3]
+        assert [test[name] for name in ("precision", "recall", "f1")] == pytest.approx(means, abs=0.001)
+
+
+@pytest.mark.q4
+def test_training_took_less_memory_than_the_bar():
+    row = read_rows(mlp_growth.MEMORY).iloc[0]
+    assert row["data_in_float32"] == 60_000 * 784 * 4
+    assert row["training"] <= 1.3 * row["data_in_float32"]
