@@ -27,7 +27,7 @@ from model_utils.backbones import BACKBONES
 from model_utils.backbones.imagenet import WeightsError
 from model_utils.checkpoints import load_checkpoint, origin_of, save_checkpoint
 from model_utils.checks import check_images, check_labels
-from model_utils.cnn_backbone import preprocess
+from model_utils.cnn_backbone import as_tensor, preprocess
 from model_utils.devices import DEVICES, choose_device, has_fast_bfloat16
 from model_utils.layer_table import layers_text, multiply_adds
 from model_utils.losses import cross_entropy
@@ -129,9 +129,9 @@ def train(backbone, training, validation, hyperparameters, on_epoch=None, checkp
     if checkpoint is not None and is_saved(checkpoint):
         history, best_state = load_checkpoint(checkpoint, backbone, optimizer, origin)
     on_epoch = on_epoch or (lambda row: None)
-    for row in history:
-        on_epoch(row)
     try:
+        for row in history:
+            on_epoch(row)
         # The caller's random numbers stay as they are, and each epoch has its own: nothing to keep in a checkpoint.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for epoch in range(len(history) + 1, h.epochs + 1):
@@ -201,7 +201,7 @@ def _optimizer(backbone, hyperparameters):
 def _as_tensors(split, part):
     images = check_images(split.images, f"{part} images")
     labels = check_labels(split.labels, len(images), len(CLASS_NAMES), f"{part} labels")
-    return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(np.ascontiguousarray(labels))
+    return as_tensor(images), as_tensor(labels)
 
 
 def _copy(state):
@@ -444,4 +444,4 @@ def _export_command(args):
 
 
 if __name__ == "__main__":
-    command_line.leave(main())
+    sys.exit(main())

@@ -57,8 +57,8 @@ class MLPHyperparameters(Hyperparameters):
     batch_size: int = count(128, "images per step")
     epochs: int = count(10, "passes through the training split")
     patience: int = count(0, "stop after so many epochs without a better validation accuracy, 0 for never", minimum=0)
-    flip: bool = flag(False, "mirror half of the training images, drawn again each epoch")
-    shift: int = count(0, "move training images by up to so many pixels, drawn again each epoch", minimum=0)
+    flip: bool = flag(False, "mirror half of the training images, differently in each epoch")
+    shift: int = count(0, "move training images by up to so many pixels, differently in each epoch", minimum=0)
     seed: int = count(0, "for initial weights, dropout, order of batches and augmentation", minimum=0)
 
     @property
@@ -351,4 +351,4 @@ def _predict_command(args):
 
 
 if __name__ == "__main__":
-    command_line.leave(main())
+    sys.exit(main())

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import sys
 from pathlib import Path
 
 from optuna.exceptions import StorageInternalError
@@ -130,4 +131,4 @@ def _report(args):
 
 
 if __name__ == "__main__":
-    command_line.leave(main())
+    sys.exit(main())

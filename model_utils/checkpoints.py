@@ -30,7 +30,7 @@ def origin_of(hyperparameters, *arrays):
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array))
-    return json.loads(json.dumps(asdict(hyperparameters) | {"images": digest.hexdigest()}))
+    return json.loads(json.dumps({"hyperparameters": asdict(hyperparameters), "images_sha256": digest.hexdigest()}))
 
 
 def save_checkpoint(folder, backbone, optimizer, origin, history, best_state):
@@ -93,5 +93,6 @@ def load_checkpoint(folder, backbone, optimizer, origin):
 
 
 def _differences(kept, origin):
-    names = dict.fromkeys([*kept, *origin])
-    return [f"{name} {kept.get(name)}" for name in names if kept.get(name) != origin.get(name)]
+    now = origin["hyperparameters"]
+    different = [f"{name} {value}" for name, value in kept["hyperparameters"].items() if now.get(name) != value]
+    return different + ["images"] * (kept["images_sha256"] != origin["images_sha256"])

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -30,10 +31,10 @@ class BackboneHyperparameters(Hyperparameters):
     batch_size: int = count(128, "images per step")
     epochs: int = count(24, "passes through the training split")
     patience: int = count(0, "stop after so many epochs without a better validation accuracy, 0 for never", minimum=0)
-    flip: bool = flag(True, "mirror half of the training images, drawn again each epoch")
-    shift: int = count(1, "move training images by up to so many pixels, drawn again each epoch", minimum=0)
+    flip: bool = flag(True, "mirror half of the training images, differently in each epoch")
+    shift: int = count(1, "move training images by up to so many pixels, differently in each epoch", minimum=0)
     erase: int = count(
-        0, "blacken a square of so many pixels each way, anywhere in each training image, drawn again each epoch", 0
+        0, "blacken a square of so many pixels each way, anywhere in each training image, differently in each epoch", 0
     )
     seed: int = count(0, "for initial weights, dropout, order of batches and augmentation", minimum=0)
 
@@ -97,6 +98,11 @@ class Backbone(nn.Module):
     def forward(self, x):
         """Return the head's logits, shape (N, K), of inputs, shape (N, 1, 28, 28)."""
         return self.head(self.dropout(self.features(x)))
+
+
+def as_tensor(array):
+    """Turn an array into a tensor that shares its memory; one that is read-only or not contiguous is copied first."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def preprocess(images):

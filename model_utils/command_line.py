@@ -222,11 +222,7 @@ def run(parser, arguments, errors):
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        if arguments is None:  # the process ends here, and a second Ctrl-C shall not change how
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return 130
-
-
-def leave(status):
-    """End the process with an exit status, which a second Ctrl-C on the way out does not change."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(status)

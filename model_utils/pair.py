@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from model_utils.checkpoints import as_arrays, as_tensors
 from model_utils.checks import check_images
-from model_utils.cnn_backbone import preprocess
+from model_utils.cnn_backbone import as_tensor, preprocess
 from model_utils.losses import softmax
 from model_utils.mlp import MLP
 
@@ -41,7 +41,7 @@ def _in_batches(backbone, function, images, progress=False):
     """Apply a function of a backbone, in evaluation mode, to any number of images; return an array."""
     backbone.eval()
     device = next(backbone.parameters()).device
-    batches = torch.from_numpy(np.ascontiguousarray(check_images(images))).split(backbone.n_at_once)
+    batches = as_tensor(check_images(images)).split(backbone.n_at_once)
     bar = tqdm(batches, desc="features", unit="batch", file=sys.stdout, mininterval=1, disable=not progress)
     return torch.cat([function(preprocess(batch.to(device))).cpu() for batch in bar]).numpy()
 

