@@ -100,11 +100,11 @@ def run_study(name, experiment, study, n_workers=1, ray_address=None):
         start, stop = _on_ray(name, ray_address, experiment, study)
     workers = {number: start(number) for number in range(n_workers)}
     deaths = 0
-    bar = _ProgressBar(study)
+    bar = tqdm(total=study.space.n_trials, desc="trials", unit="trial", file=sys.stdout, smoothing=0)
     try:
         while workers:
-            time.sleep(0.2)
-            bar.update()
+            time.sleep(0.5)
+            _show(bar, study)
             for number, has_ended in list(workers.items()):
                 status = has_ended()
                 if status is None:
@@ -117,35 +117,16 @@ def run_study(name, experiment, study, n_workers=1, ray_address=None):
                     if deaths > 3 + n_finished:
                         raise ValueError(f"{name}: its workers keep dying; try `work {name}` to see why")
                     workers[number] = start(number)
+        _show(bar, study)
     finally:
         bar.close()
         stop()
 
 
-class _ProgressBar:
-    """Shows how far a study is."""
-
-    def __init__(self, study):
-        self._study = study
-        n_finished, _, _ = study.progress()
-        self._bar = tqdm(
-            total=study.space.n_trials, initial=n_finished, desc="trials", unit="trial", file=sys.stdout, smoothing=0
-        )
-        self._next = 0.0
-
-    def update(self):
-        """Look at the study every second at most."""
-        if time.monotonic() >= self._next:
-            n_finished, n_running, best = self._study.progress()
-            text = f"{n_running} running" + (f", best {best:.4f}" if best is not None else "")
-            self._bar.set_postfix_str(text, refresh=False)
-            self._bar.update(n_finished - self._bar.n)
-            self._next = time.monotonic() + 1
-
-    def close(self):
-        self._next = 0.0
-        self.update()
-        self._bar.close()
+def _show(bar, study):
+    """Show how far a study is."""
+    bar.n, n_running, best = study.progress()
+    bar.set_postfix_str(f"{n_running} running" + (f", best {best:.4f}" if best is not None else ""))
 
 
 def _on_this_machine(name, study, n_workers):

@@ -1,6 +1,5 @@
 """The notebooks' pictures. Each function returns a matplotlib Figure, which a notebook shows as a cell's value."""
 
-
 import numpy as np
 from matplotlib.figure import Figure
 

@@ -25,6 +25,8 @@ from model_utils.cnn_backbone import CNNHyperparameters
 from model_utils.saved_models import SavedModelError, load_model, save_model
 from model_utils.training import TrainingDiverged, best_epoch, measure
 
+pytestmark = pytest.mark.q3d
+
 ROOT = Path(__file__).parents[1]
 SMALL = CNNHyperparameters(channels=(4, 8, 8, 8, 8), n_features=16, epochs=3, batch_size=64, learning_rate=0.02)
 SPLIT = {"train": 1500, "validation": 500, "test": 2000, "seed": 0}
@@ -317,7 +319,6 @@ def test_training_in_bfloat16_learns_too(splits, few, monkeypatch):
 # Pairs, trained and saved --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.q3d
 def test_a_trained_pair_comes_with_its_histories_and_what_it_reaches(trained_pair, splits):
     pair, histories, metrics = trained_pair
     assert {part: len(history) for part, history in histories.items()} == {"backbone": 2, "mlp": 2}
@@ -330,7 +331,6 @@ def test_a_trained_pair_comes_with_its_histories_and_what_it_reaches(trained_pai
     assert metrics["validation"]["accuracy"] == best_epoch(histories["mlp"])["validation_accuracy"]
 
 
-@pytest.mark.q3d
 def test_folder_is_named_after_what_is_in_it(saved_folder):
     assert saved_folder.name == "CNN_4_8_8_8_8_mlp__layers__16__lr_0.01__epoch_2__activation_relu__initiation_Xavier"
     names = {path.name for path in saved_folder.iterdir()}
@@ -342,7 +342,6 @@ def test_folder_is_named_after_what_is_in_it(saved_folder):
     assert description["versions"]["torch"] == metadata.version("torch")
 
 
-@pytest.mark.q3d
 def test_a_saved_pair_is_loaded_as_it_was_saved(trained_pair, saved_folder, splits, tmp_path):
     pair, histories, metrics = trained_pair
     loaded, saved = cnn.load(saved_folder, "cpu")
@@ -364,7 +363,6 @@ def test_a_saved_pair_is_loaded_as_it_was_saved(trained_pair, saved_folder, spli
     assert saved_again.history == saved.history
 
 
-@pytest.mark.q3d
 @pytest.mark.parametrize("missing", ["backbone.head.bias", "standardizer.std", "mlp.W1"])
 def test_a_pair_with_an_array_missing_is_refused(saved_folder, tmp_path, missing):
     saved = load_model(saved_folder, kind="pair")
@@ -374,7 +372,6 @@ def test_a_pair_with_an_array_missing_is_refused(saved_folder, tmp_path, missing
         cnn.load(tmp_path / "broken")
 
 
-@pytest.mark.q3d
 @pytest.mark.parametrize("missing", ["hyperparameters", "mlp_hyperparameters", "trained_on", "split", "epochs_run"])
 def test_a_pair_with_something_missing_in_its_description_is_refused(saved_folder, tmp_path, missing):
     saved = load_model(saved_folder, kind="pair")
@@ -384,7 +381,6 @@ def test_a_pair_with_something_missing_in_its_description_is_refused(saved_folde
         cnn.load(tmp_path / "broken")
 
 
-@pytest.mark.q3d
 def test_a_pair_of_an_unknown_backbone_is_refused(saved_folder, tmp_path):
     saved = load_model(saved_folder, kind="pair")
     saved.description["hyperparameters"]["backbone"] = "lenet6"
@@ -393,7 +389,6 @@ def test_a_pair_of_an_unknown_backbone_is_refused(saved_folder, tmp_path):
         cnn.load(tmp_path / "unknown")
 
 
-@pytest.mark.q3d
 def test_a_saved_mlp_is_not_taken_for_a_pair(saved_folder, few, tmp_path):
     h = mlp.MLPHyperparameters(hidden_sizes=(4,), epochs=1)
     model = mlp.build(h)
@@ -409,7 +404,6 @@ def test_a_saved_mlp_is_not_taken_for_a_pair(saved_folder, few, tmp_path):
 # The command line ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.q3d
 def test_evaluate_ends_with_the_accuracy_and_checks_it(saved_folder, tmp_path, capsys):
     assert cnn.main(["evaluate", str(saved_folder), "--device", "cpu"]) == 0
     assert re.search(r"2,000 test images\ntest accuracy 0\.\d{4}\n$", capsys.readouterr().out)
@@ -420,7 +414,6 @@ def test_evaluate_ends_with_the_accuracy_and_checks_it(saved_folder, tmp_path, c
     assert "the weights are not those measured" in capsys.readouterr().err
 
 
-@pytest.mark.q3d
 def test_inspect_shows_layers_and_metrics(saved_folder, capsys):
     assert cnn.main(["inspect", str(saved_folder)]) == 0
     shown = capsys.readouterr().out
@@ -433,7 +426,6 @@ def test_inspect_shows_layers_and_metrics(saved_folder, capsys):
     assert shown.endswith(f"test accuracy {metrics['test']['accuracy']:.4f}\n")
 
 
-@pytest.mark.q3d
 def test_predict_names_the_garment_in_a_picture(saved_folder, splits, tmp_path, capsys):
     image = splits.test.images[0]
     Image.fromarray(image).save(tmp_path / "garment.png")
@@ -445,7 +437,6 @@ def test_predict_names_the_garment_in_a_picture(saved_folder, splits, tmp_path, 
     assert re.fullmatch(r"(\D+ \d\.\d{3}(, |\n)){3}", as_it_is)
 
 
-@pytest.mark.q3d
 def test_export_writes_a_file_or_names_the_packages_it_needs(saved_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cnn, "export_onnx", lambda path, *pair: path.write_text("onnx"))
     assert cnn.main(["export", str(saved_folder), str(tmp_path / "pair.onnx")]) == 0
@@ -458,7 +449,6 @@ def test_export_writes_a_file_or_names_the_packages_it_needs(saved_folder, tmp_p
     assert not (tmp_path / "other.onnx").exists()
 
 
-@pytest.mark.q3d
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -496,7 +486,6 @@ def test_errors_are_one_line(arguments, message, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.q3d
 def test_only_one_process_trains_what_is_saved_in_one_place(tmp_path, capsys):
     checkpoint = tmp_path / "CNN_4_8_8_8_8.checkpoint.tmp"
     with command_line.reserved(checkpoint):
@@ -505,7 +494,6 @@ def test_only_one_process_trains_what_is_saved_in_one_place(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.q3d
 def test_a_saved_pair_is_not_overwritten_unasked(saved_folder, capsys):
     before = (saved_folder / "weights.safetensors").stat()
     assert cnn.main(train_small(models_dir=saved_folder.parent)) == 1
@@ -513,7 +501,6 @@ def test_a_saved_pair_is_not_overwritten_unasked(saved_folder, capsys):
     assert (saved_folder / "weights.safetensors").stat() == before
 
 
-@pytest.mark.q3d
 @pytest.mark.q4
 def test_a_lenet_is_trained_saved_and_evaluated_by_the_command_line(tmp_path, capsys):
     arguments = ["train", "--backbone", "lenet5", "--train-size", "1500", "--validation-size", "500", "--epochs", "2"]
@@ -534,7 +521,6 @@ def test_a_lenet_is_trained_saved_and_evaluated_by_the_command_line(tmp_path, ca
     assert 0.4 < float(shown.split()[-1]) < 1
 
 
-@pytest.mark.q3d
 @pytest.mark.q4
 def test_a_frozen_network_is_saved_and_evaluated(tmp_path, capsys):
     arguments = ["train", "--backbone", "resnet18", "--frozen", "--train-size", "300", "--validation-size", "100"]
@@ -608,7 +594,6 @@ def read_up_to(process, line):
     return lines
 
 
-@pytest.mark.q3d
 @needs_signals
 @pytest.mark.parametrize("end", ["SIGKILL", "SIGINT"])
 def test_a_killed_training_goes_on_to_the_same_weights(saved_folder, tmp_path, capsys, end):
@@ -635,15 +620,14 @@ def test_a_killed_training_goes_on_to_the_same_weights(saved_folder, tmp_path, c
     assert resumed.description | {"training_seconds": 0} == expected.description | {"training_seconds": 0}
 
 
-@pytest.mark.q3d
 @needs_signals
 def test_a_second_ctrl_c_on_the_way_out_does_not_change_the_exit_status(tmp_path):
     with start_and_await_pause(train_small(models_dir=tmp_path)) as process:
         process.send_signal(signal.SIGINT)
-        *lines, last = read_up_to(process, "leaving")
-        assert last == "leaving"
-        assert lines[-1] == "cnn.py: interrupted"
-        assert lines[-2].endswith("is kept; go on with --resume")
+        kept = f"cnn.py: {tmp_path / 'CNN_4_8_8_8_8.checkpoint.tmp'} is kept; go on with --resume"
+        assert read_up_to(process, kept)[-1] == kept
+        process.send_signal(signal.SIGINT)
+        assert read_up_to(process, "leaving") == ["cnn.py: interrupted", "leaving"]
         for _ in range(3):
             process.send_signal(signal.SIGINT)
         process.communicate()

@@ -14,6 +14,8 @@ from data_preparation import CLASS_NAMES, Split, preprocess
 from model_utils.saved_models import SavedModelError
 from model_utils.training import TrainingDiverged, best_epoch
 
+pytestmark = pytest.mark.q2f
+
 SMALL_SPLIT = {"train": 3000, "validation": 1000, "test": "official", "seed": 0}
 STEPS_PER_EPOCH = 24  # 3000 images, 128 a step
 
@@ -39,7 +41,6 @@ def press_ctrl_c(logits):
 # Training ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.q2f
 def test_training_learns_real_garments(trained, small_splits):
     model, h, history = trained
     assert len(history) == h.epochs
@@ -47,7 +48,6 @@ def test_training_learns_real_garments(trained, small_splits):
     assert accuracy(model, small_splits.validation) > 0.7  # a guess is right in 0.1
 
 
-@pytest.mark.q2f
 def test_training_ends_with_the_weights_best_on_validation(small_splits, monkeypatch):
     h = mlp.MLPHyperparameters(hidden_sizes=(8,), epochs=4)
     model = mlp.build(h)
@@ -63,7 +63,6 @@ def test_training_ends_with_the_weights_best_on_validation(small_splits, monkeyp
     np.testing.assert_array_equal(model.parameters, weights_by_epoch[1])
 
 
-@pytest.mark.q2f
 def test_same_seed_same_weights_to_the_last_bit(small_splits):
     def train(seed):
         h = mlp.MLPHyperparameters(hidden_sizes=(32,), epochs=2, dropout=0.2, flip=True, shift=1, seed=seed)
@@ -110,7 +109,6 @@ def test_images_of_another_width_than_the_models_are_refused(small_splits):
         mlp.train(mlp.build(mlp.MLPHyperparameters(), 100), *small_splits[:2], mlp.MLPHyperparameters())
 
 
-@pytest.mark.q2f
 def test_early_stopping_waits_for_its_patience(small_splits, monkeypatch):
     accuracies = iter([0.5, 0.7, 0.6, 0.8, 0.8, 0.7, 0.9])
     monkeypatch.setattr(mlp, "_loss_and_accuracy", lambda *_: (1.0, next(accuracies)))
@@ -119,7 +117,6 @@ def test_early_stopping_waits_for_its_patience(small_splits, monkeypatch):
     assert [row["validation_accuracy"] for row in history] == [0.5, 0.7, 0.6, 0.8, 0.8, 0.7]
 
 
-@pytest.mark.q2f
 def test_images_take_a_quarter_of_the_memory_of_their_inputs(small_splits):
     """Training leaves the images as they are, and adds little to them: they are never all preprocessed at once."""
     h = mlp.MLPHyperparameters(hidden_sizes=(16,), epochs=1)
@@ -136,7 +133,6 @@ def test_images_take_a_quarter_of_the_memory_of_their_inputs(small_splits):
     assert peak < 0.6 * inputs.nbytes
 
 
-@pytest.mark.q2f
 def test_on_epoch_gets_each_row_of_the_history_in_order(small_splits):
     h = mlp.MLPHyperparameters(hidden_sizes=(8,), epochs=3)
     rows = []
@@ -145,7 +141,6 @@ def test_on_epoch_gets_each_row_of_the_history_in_order(small_splits):
     assert rows == history
 
 
-@pytest.mark.q2f
 def test_what_on_epoch_raises_ends_training_and_the_best_weights_so_far_are_kept(small_splits, monkeypatch):
     accuracies, weights_by_epoch = [0.5, 0.9, 0.3], []
     h = mlp.MLPHyperparameters(hidden_sizes=(8,), epochs=9)
@@ -163,14 +158,12 @@ def test_what_on_epoch_raises_ends_training_and_the_best_weights_so_far_are_kept
     np.testing.assert_array_equal(model.parameters, weights_by_epoch[1])
 
 
-@pytest.mark.q2f
 def test_learning_rate_follows_its_schedule(small_splits):
     h = mlp.MLPHyperparameters(hidden_sizes=(8,), epochs=4, learning_rate=0.1, schedule="step")
     history = mlp.train(mlp.build(h), *small_splits[:2], h)
     assert [row["learning_rate"] for row in history] == pytest.approx([0.1, 0.1, 0.01, 0.001])
 
 
-@pytest.mark.q2f
 def test_weight_decay_shrinks_the_weights(small_splits):
     def weight_norm(weight_decay):
         h = mlp.MLPHyperparameters(hidden_sizes=(32,), epochs=2, weight_decay=weight_decay)
@@ -181,7 +174,6 @@ def test_weight_decay_shrinks_the_weights(small_splits):
     assert weight_norm(0.05) < 0.8 * weight_norm(0.0)
 
 
-@pytest.mark.q2f
 def test_clipping_holds_a_step_to_its_length(small_splits):
     h = mlp.MLPHyperparameters(hidden_sizes=(16,), epochs=1, batch_size=3000, optimizer="sgd", clip_norm=0.01)
     model = mlp.build(h)
@@ -190,7 +182,6 @@ def test_clipping_holds_a_step_to_its_length(small_splits):
     assert np.linalg.norm(model.parameters - before) == pytest.approx(h.learning_rate * 0.01, rel=1e-3)
 
 
-@pytest.mark.q2f
 def test_diverging_loss_stops_with_a_hint_and_keeps_the_last_good_weights(small_splits, monkeypatch):
     h = mlp.MLPHyperparameters(hidden_sizes=(16,), epochs=3)
     model = mlp.build(h)
@@ -205,7 +196,6 @@ def test_diverging_loss_stops_with_a_hint_and_keeps_the_last_good_weights(small_
     assert accuracy(model, small_splits.validation) == rows[0]["validation_accuracy"]
 
 
-@pytest.mark.q2f
 @pytest.mark.parametrize(
     ("batch_size", "where"),
     [
@@ -221,7 +211,6 @@ def test_far_too_high_a_learning_rate_diverges_and_leaves_the_initial_weights(sm
     np.testing.assert_array_equal(model.parameters, mlp.build(h).parameters)
 
 
-@pytest.mark.q2f
 def test_interrupted_training_keeps_the_best_weights_so_far(small_splits, monkeypatch):
     h = mlp.MLPHyperparameters(hidden_sizes=(16,), epochs=5)
     model = mlp.build(h)
@@ -233,7 +222,6 @@ def test_interrupted_training_keeps_the_best_weights_so_far(small_splits, monkey
     assert accuracy(model, small_splits.validation) == best_epoch(rows)["validation_accuracy"]
 
 
-@pytest.mark.q2f
 def test_training_takes_any_features_not_just_pixels():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, 600)
@@ -248,7 +236,6 @@ def as_features(change):
     return lambda images, labels: (change(preprocess(images)), labels)
 
 
-@pytest.mark.q2f
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -276,7 +263,6 @@ def test_training_refuses_bad_data_before_it_starts(small_splits, part, spoil, m
     np.testing.assert_array_equal(model.parameters, before)
 
 
-@pytest.mark.q2f
 @pytest.mark.parametrize("batch_size", [1, 2999])
 def test_training_refuses_batches_that_batch_norm_cannot_use(small_splits, batch_size):
     h = mlp.MLPHyperparameters(batch_norm=True, batch_size=batch_size)
@@ -284,7 +270,6 @@ def test_training_refuses_batches_that_batch_norm_cannot_use(small_splits, batch
         mlp.train(mlp.build(h), *small_splits[:2], h)
 
 
-@pytest.mark.q2f
 def test_folder_name_says_what_is_inside():
     h = mlp.MLPHyperparameters(hidden_sizes=(512, 256, 128, 64, 32, 16), learning_rate=0.1, epochs=350)
     assert h.name == "mlp__layers__512_256_128_64_32_16__lr_0.1__epoch_350__activation_relu__initiation_He"
@@ -302,7 +287,6 @@ def test_logits_of_images_are_those_of_their_inputs_whatever_the_batch(trained, 
     np.testing.assert_array_equal(mlp.predict_logits(model, preprocess(images)), expected)
 
 
-@pytest.mark.q2f
 def test_evaluate_agrees_with_a_count_by_hand(trained, small_splits):
     model, _, history = trained
     images, labels = small_splits.validation
@@ -339,7 +323,6 @@ def rewrite(path, change):
     path.write_text(json.dumps(content))
 
 
-@pytest.mark.q2f
 def test_saved_model_gives_the_same_logits_and_says_what_it_is(saved_folder, trained, small_splits):
     model, h, history = trained
     loaded, saved = mlp.load(saved_folder)
@@ -355,7 +338,6 @@ def test_saved_model_gives_the_same_logits_and_says_what_it_is(saved_folder, tra
     assert {path.suffix for path in saved_folder.iterdir()} == {".safetensors", ".json", ".csv"}
 
 
-@pytest.mark.q2f
 @pytest.mark.parametrize("name", ["weights.safetensors", "model.json", "history.csv", "metrics.json"])
 def test_incomplete_or_damaged_saved_model_is_refused_by_the_files_name(saved_folder, name):
     path = saved_folder / name
@@ -369,7 +351,6 @@ def test_incomplete_or_damaged_saved_model_is_refused_by_the_files_name(saved_fo
         mlp.load(saved_folder)
 
 
-@pytest.mark.q2f
 @pytest.mark.parametrize(
     ("file", "keys", "value"),
     [
@@ -396,7 +377,6 @@ def test_saved_model_in_which_something_is_missing_is_refused(saved_folder, file
         mlp.load(saved_folder)
 
 
-@pytest.mark.q2f
 def test_what_is_no_saved_mlp_is_refused(saved_folder, tmp_path):
     metrics = (saved_folder / "metrics.json").read_text()
     (saved_folder / "metrics.json").write_text("{}")
@@ -430,7 +410,6 @@ def train_small(run, tmp_path):
     return partial(run, "train", "--train-size", 3000, "--validation-size", 1000, "--models-dir", tmp_path)
 
 
-@pytest.mark.q2f
 def test_command_line_trains_evaluates_inspects_and_predicts(run, train_small, tmp_path, small_splits):
     options = ["--hidden-sizes", 24, 16, "--epochs", 2, "--batch-norm"]
     status, printed = train_small(*options)
@@ -481,7 +460,6 @@ def test_command_line_trains_evaluates_inspects_and_predicts(run, train_small, t
     assert not np.array_equal(mlp.load(folder)[0].parameters, model.parameters)
 
 
-@pytest.mark.q2f
 def test_evaluate_fails_when_the_stored_accuracy_is_not_that_of_the_weights(run, saved_folder):
     stored = json.loads((saved_folder / "metrics.json").read_text())["test"]["accuracy"] + 0.001
     rewrite(saved_folder / "metrics.json", lambda metrics: metrics["test"].update(accuracy=stored))
@@ -490,7 +468,6 @@ def test_evaluate_fails_when_the_stored_accuracy_is_not_that_of_the_weights(run,
     assert f"stored test accuracy is {stored:.4f}" in printed.err
 
 
-@pytest.mark.q2f
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -530,7 +507,6 @@ ACCIDENTS = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.q2f
 @ACCIDENTS
 def test_stopped_command_saves_the_best_weights_so_far(
     run, train_small, tmp_path, monkeypatch, accident, expected_status, message
@@ -546,7 +522,6 @@ def test_stopped_command_saves_the_best_weights_so_far(
     assert run("evaluate", folder)[0] == 0
 
 
-@pytest.mark.q2f
 @ACCIDENTS
 def test_command_that_is_stopped_in_its_first_epoch_saves_nothing(
     train_small, tmp_path, monkeypatch, accident, expected_status, message
