@@ -118,7 +118,7 @@ def test_what_is_not_a_checkpoint_is_refused(cut_off):
 def test_the_origin_of_a_training_tells_all_it_is_begun_with():
     labels = np.arange(20)
     origin = origin_of(H, IMAGES, labels)
-    assert origin["channels"] == [4, 8, 8, 8, 8]
+    assert origin["hyperparameters"]["channels"] == [4, 8, 8, 8, 8]  # as JSON keeps a tuple
     assert origin == origin_of(replace(H), IMAGES.copy(), labels.copy())
     others = [origin_of(h, *arrays) for h, *arrays in ((replace(H, erase=1), IMAGES, labels), (H, IMAGES, labels + 1))]
     assert origin not in others
