@@ -43,7 +43,8 @@ lab: $(READY)
 
 # Other libraries, for comparisons and optional parts; each can be missing, and is then left out by name.
 extras: $(READY)
-	$(BIN)/python -m pip install --disable-pip-version-check -q -r experiments/requirements.txt
+	@grep -v '^#' experiments/requirements.txt | while read package; do \
+		$(BIN)/python -m pip install --disable-pip-version-check -q $$package || echo "unavailable: $$package"; done
 
 bench: extras
 	$(foreach benchmark,mlp_race mlp_growth prediction cnn_epoch cnn_accuracy study_speed,\

@@ -27,7 +27,7 @@ from model_utils.backbones import BACKBONES
 from model_utils.backbones.imagenet import WeightsError
 from model_utils.checkpoints import load_checkpoint, origin_of, save_checkpoint
 from model_utils.checks import check_images, check_labels
-from model_utils.cnn_backbone import as_tensor, preprocess
+from model_utils.cnn_backbone import preprocess
 from model_utils.devices import DEVICES, choose_device, has_fast_bfloat16
 from model_utils.layer_table import layers_text, multiply_adds
 from model_utils.losses import cross_entropy
@@ -46,6 +46,7 @@ from model_utils.saved_models import (
     versions,
 )
 from model_utils.tensor_augmentation import augment
+from model_utils.tensors import as_tensor
 from model_utils.training import (
     EpochBar,
     TrainingDiverged,
@@ -57,7 +58,7 @@ from model_utils.training import (
 )
 
 # What classifies the features unless something else is asked for.
-CLASSIFIER = mlp.MLPHyperparameters(
+CLASSIFIER = mlp.ClassifierHyperparameters(
     hidden_sizes=(256, 128, 64, 32, 16),
     init="Xavier",
     weight_decay=0.005,
@@ -117,15 +118,15 @@ def train(backbone, training, validation, hyperparameters, on_epoch=None, checkp
     """
     h = hyperparameters
     device = next(backbone.parameters()).device
-    images, labels = (tensor.to(device) for tensor in _as_tensors(training, "training"))
-    _as_tensors(validation, "validation")
+    images, labels = (as_tensor(array).to(device) for array in _checked(training, "training"))
+    _checked(validation, "validation")
     has_batch_norm = any(isinstance(module, torch.nn.BatchNorm2d) for module in backbone.modules())
     check_batches(has_batch_norm, h.batch_size, len(labels))
     use_bfloat16 = has_fast_bfloat16(device)
     backbone.trained_on = {"device": device.type, "precision": "bfloat16" if use_bfloat16 else "float32"}
     optimizer = _optimizer(backbone, h)
     history, best_state = [], _copy(backbone.state_dict())
-    origin = origin_of(h, *training, *validation)
+    origin = None if checkpoint is None else origin_of(h, *training, *validation)
     if checkpoint is not None and is_saved(checkpoint):
         history, best_state = load_checkpoint(checkpoint, backbone, optimizer, origin)
     on_epoch = on_epoch or (lambda row: None)
@@ -198,10 +199,9 @@ def _optimizer(backbone, hyperparameters):
     )
 
 
-def _as_tensors(split, part):
+def _checked(split, part):
     images = check_images(split.images, f"{part} images")
-    labels = check_labels(split.labels, len(images), len(CLASS_NAMES), f"{part} labels")
-    return as_tensor(images), as_tensor(labels)
+    return images, check_labels(split.labels, len(images), len(CLASS_NAMES), f"{part} labels")
 
 
 def _copy(state):
@@ -211,10 +211,10 @@ def _copy(state):
 # From images to features to classes ----------------------------------------------------------------------------------
 
 
-def train_pair(splits, hyperparameters, classifier_hyperparameters, checkpoint=None, device=None):
+def train_pair(backbone, splits, hyperparameters, classifier_hyperparameters, checkpoint=None):
     """Train a backbone, unless it is frozen, then the MLP on its features, with progress bars, and measure both.
 
-    Parameters: see `train` and `choose_device`.
+    Parameters: see `train`.
 
     Returns
     -------
@@ -225,7 +225,6 @@ def train_pair(splits, hyperparameters, classifier_hyperparameters, checkpoint=N
         See `save`. The test images are read once the training is over.
     """
     h, mlp_h = hyperparameters, classifier_hyperparameters
-    backbone = build(h).to(choose_device(device))
     histories = {"backbone": []}
     if not h.frozen:
         with contextlib.closing(EpochBar(h.epochs, "backbone")) as bar:
@@ -263,7 +262,7 @@ def save(folder, pair, hyperparameters, classifier_hyperparameters, histories, s
     folder : path
     pair : Pair
     hyperparameters : BackboneHyperparameters
-    classifier_hyperparameters : mlp.MLPHyperparameters
+    classifier_hyperparameters : mlp.ClassifierHyperparameters
     histories : dict of str to list of dict
         As from `train_pair`.
     split : dict
@@ -315,7 +314,7 @@ def load(folder, device=None):
         # With random weights, whatever they were at first: those that were saved take their place.
         backbone = backbones.build(backbones.hyperparameters_from_json(description["hyperparameters"]))
         backbone.trained_on = description["trained_on"]
-        mlp_hyperparameters = mlp.MLPHyperparameters.from_json(description["mlp_hyperparameters"])
+        mlp_hyperparameters = mlp.ClassifierHyperparameters.from_json(description["mlp_hyperparameters"])
         classifier = mlp.build(mlp_hyperparameters, description["sizes"][0])
         pair = Pair.from_state(saved.weights, backbone.to(device), classifier)
         check_whole(saved, ("split", "training_seconds", "best_epoch"))
@@ -325,9 +324,6 @@ def load(folder, device=None):
 
 
 # The command line ---------------------------------------------------------------------------------------------------
-
-# An MLP on features has no images to mirror or to move.
-ONLY_FOR_IMAGES = ("flip", "shift")
 
 
 def main(arguments=None):
@@ -350,7 +346,7 @@ def _parser():
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     command_line.add_backbone_options(command, BACKBONES)
-    command_line.add_options(command.add_argument_group("the MLP"), CLASSIFIER, "mlp_", ONLY_FOR_IMAGES)
+    command_line.add_options(command.add_argument_group("the MLP"), CLASSIFIER, "mlp_")
     command_line.add_training_options(command, "models/cnn")
     command.add_argument("--resume", action="store_true", help="go on with an interrupted training")
     command.set_defaults(command=_train_command)
@@ -367,7 +363,7 @@ def _parser():
 def _train_command(args):
     h = command_line.read_backbone_options(args, BACKBONES)
     mlp_h = command_line.read_options(args, CLASSIFIER, "mlp_")
-    choose_device(args.device)
+    backbone = build(h).to(choose_device(args.device))
     split = command_line.read_split(args)
     splits = load_splits(**split)
     check_batches(mlp_h.batch_norm, mlp_h.batch_size, len(splits.train.labels))
@@ -385,7 +381,7 @@ def _train_command(args):
                 )
             remove_saved(checkpoint)
         try:
-            pair, histories, metrics = train_pair(splits, h, mlp_h, checkpoint, args.device)
+            pair, histories, metrics = train_pair(backbone, splits, h, mlp_h, checkpoint)
         except KeyboardInterrupt:
             if is_saved(checkpoint):
                 print(f"cnn.py: {checkpoint} is kept; go on with --resume", file=sys.stderr)
@@ -414,7 +410,7 @@ def _inspect_command(args):
     command_line.print_facts(description, "hyperparameters", "mlp_hyperparameters", "split", "trained_on")
     for part in description["best_epoch"]:
         history = [row for row in saved.history if row["part"] == part]
-        command_line.print_history(history, best_epoch(history), part)
+        command_line.print_history(history, part)
         print()
     print(f"{description['training_seconds']} seconds of training\n")
     _print_head(saved.metrics)

@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from model_utils import command_line
 from model_utils.checks import check_images, check_inputs, check_labels
 from model_utils.hyperparameters import Hyperparameters, choice, count, counts, flag, number
 from model_utils.layers import ACTIVATIONS, INITS
-from model_utils.losses import OBJECTIVES
+from model_utils.losses import OBJECTIVES, softmax
 from model_utils.mlp import MLP
 from model_utils.optimizers import OPTIMIZERS, SCHEDULES, clip_gradients
 from model_utils.pictures import read_picture
@@ -39,8 +40,8 @@ from model_utils.training import (
 
 
 @dataclass(frozen=True)
-class MLPHyperparameters(Hyperparameters):
-    """Everything about an MLP that is chosen before training. The command line has an option of each name."""
+class ClassifierHyperparameters(Hyperparameters):
+    """What is chosen before the training of an MLP on features. The command line has an option of each name."""
 
     hidden_sizes: tuple = counts((128,), "units of each hidden layer")
     activation: str = choice("relu", "after each hidden layer", ACTIVATIONS)
@@ -57,9 +58,11 @@ class MLPHyperparameters(Hyperparameters):
     batch_size: int = count(128, "images per step")
     epochs: int = count(10, "passes through the training split")
     patience: int = count(0, "stop after so many epochs without a better validation accuracy, 0 for never", minimum=0)
-    flip: bool = flag(False, "mirror half of the training images, differently in each epoch")
-    shift: int = count(0, "move training images by up to so many pixels, differently in each epoch", minimum=0)
     seed: int = count(0, "for initial weights, dropout, order of batches and augmentation", minimum=0)
+
+    # What only images can have otherwise.
+    flip: ClassVar[bool] = False
+    shift: ClassVar[int] = 0
 
     @property
     def name(self):
@@ -69,6 +72,14 @@ class MLPHyperparameters(Hyperparameters):
             f"mlp__layers__{layers}__lr_{self.learning_rate:g}__epoch_{self.epochs}"
             f"__activation_{self.activation}__initiation_{self.init}"
         )
+
+
+@dataclass(frozen=True)
+class MLPHyperparameters(ClassifierHyperparameters):
+    """What is chosen before the training of an MLP on images."""
+
+    flip: bool = flag(False, "mirror half of the training images, differently in each epoch")
+    shift: int = count(0, "move training images by up to so many pixels, differently in each epoch", minimum=0)
 
 
 def build(hyperparameters, n_inputs=28 * 28, dtype=np.float32):
@@ -98,7 +109,8 @@ def train(model, training, validation, hyperparameters, on_epoch=None):
         the epoch with the highest validation accuracy so far, or its initial weights if no epoch was finished.
     training, validation : Split
         Images, uint8 of shape (N, 28, 28), or features, float of shape (N, D), with labels, int of shape (N,).
-    hyperparameters : MLPHyperparameters
+    hyperparameters : ClassifierHyperparameters
+        For images, MLPHyperparameters.
     on_epoch : callable, optional
         Gets each row of the history as soon as its epoch is over. What it raises ends the training.
 
@@ -335,7 +347,7 @@ def _inspect_command(args):
     description = saved.description
     print(f"{args.folder.name}\n\n{model}\n")
     command_line.print_facts(description, "hyperparameters", "split")
-    command_line.print_history(saved.history, best_epoch(saved.history))
+    command_line.print_history(saved.history)
     print(f"{description['training_seconds']} seconds of training\n")
     command_line.print_metrics(saved.metrics)
     return 0
@@ -345,7 +357,7 @@ def _predict_command(args):
     model, _ = load(args.folder)
     for path in args.pictures:
         image = read_picture(path, args.invert)
-        probabilities = model.predict_proba(preprocess(image[np.newaxis]))[0]
+        probabilities = softmax(predict_logits(model, image[np.newaxis]))[0]
         command_line.print_probabilities(path, probabilities, CLASS_NAMES)
     return 0
 

@@ -13,7 +13,7 @@ from experiments import MODELS, RESULTS, libraries, networks, report, workers
 from experiments.spaces import STUDIES
 from model_utils import command_line
 from model_utils.files import write_text
-from model_utils.saved_models import SavedModelError, list_saved
+from model_utils.saved_models import SavedModelError
 from model_utils.tables import markdown_table, write_csv
 
 
@@ -104,14 +104,14 @@ def _table(study):
 
 
 def _models(args):
-    print(networks.models_table(list_saved(args.models_dir)))
+    print(networks.models_table(networks.list_saved(args.models_dir)))
     return 0
 
 
 def _measure(args):
     for folder in args.folders:
-        if folder.suffix == ".tmp":
-            print(f"left out: {folder}, which is not complete")
+        if folder.suffix == ".tmp" or not networks.has_weights(folder):
+            print(f"left out: {folder}, which is not complete or has no weights")
         else:
             networks.measure(folder)
             print(folder)

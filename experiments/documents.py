@@ -9,7 +9,7 @@ from pathlib import Path
 import cnn
 from experiments import RESULTS
 from experiments.networks import load_networks
-from experiments.variants import read_rows
+from experiments.stored import read_rows
 from model_utils.cnn_backbone import CNNHyperparameters
 from model_utils.files import write_text
 from model_utils.tables import markdown_table
@@ -91,8 +91,8 @@ def settings_table():
         if h.get("frozen"):
             continue
         variations = {
-            "mirrored": h["flip"],
-            f"moved by {h['shift']}": h["shift"],
+            "mirrored": h.get("flip"),
+            f"moved by {h.get('shift')}": h.get("shift"),
             f"square of {h.get('erase')}": h.get("erase"),
         }
         rows.append(

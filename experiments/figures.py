@@ -10,7 +10,7 @@ from model_utils.plots import WIDTH, frame, later, new_figure
 
 
 def comparison(histories, title):
-    """Draw what `experiments.compare` returned: each run's best validation accuracy, and each variant's mean curve.
+    """Draw what `variants.compare` returned: each run's best validation accuracy, and each variant's mean curve.
 
     Parameters
     ----------

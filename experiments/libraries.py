@@ -15,8 +15,8 @@ import mlp
 from data_preparation import load_splits, preprocess
 from experiments import RESULTS
 from experiments.benchmarks import rivals
-from experiments.benchmarks.rounds import measured_where
-from experiments.variants import read_rows
+from experiments.machine import measured_where
+from experiments.stored import read_rows
 from model_utils.tables import markdown_table, write_csv
 from model_utils.training import EpochBar
 
@@ -25,10 +25,10 @@ STORED = RESULTS / "libraries.csv"
 LIBRARIES = ("pytorch", "keras", "scikit_learn")
 # The hand-ins' networks: one hidden layer, two, and two wider ones.
 SHAPES = ((784, 128, 10), (784, 128, 64, 10), (784, 256, 128, 10))
-EPOCHS = 10
+EPOCHS, BATCH_SIZE = 10, 128
 
 
-def learn(library, sizes, splits, epochs, batch_size=128):
+def learn(library, sizes, splits, epochs):
     """Train an MLP in another library as `rivals` does, and measure it after the epoch that was best on validation.
 
     Parameters
@@ -38,7 +38,7 @@ def learn(library, sizes, splits, epochs, batch_size=128):
     sizes : tuple of int
         Units of each layer, inputs and classes included.
     splits : Splits
-    epochs, batch_size : int
+    epochs : int
 
     Returns
     -------
@@ -53,7 +53,7 @@ def learn(library, sizes, splits, epochs, batch_size=128):
     rival = rivals.RIVALS[library]
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")  # as most people run it, unless they chose otherwise
     x = [preprocess(part.images) for part in splits]
-    contestant = rival.make(sizes, batch_size, splits.train, x[0])
+    contestant = rival.make(sizes, BATCH_SIZE, splits.train, x[0])
     seconds, best = [], -1
     for _ in tqdm(range(epochs), desc=rival.title, unit="epoch", file=sys.stdout, mininterval=1):
         started = time.perf_counter()
@@ -68,10 +68,10 @@ def learn(library, sizes, splits, epochs, batch_size=128):
     return _row(rival.title, version, sizes, splits, scores, statistics.median(seconds), epochs)
 
 
-def learn_by_hand(sizes, splits, epochs, batch_size=128):
+def learn_by_hand(sizes, splits, epochs):
     """Train the NumPy MLP on the same terms: see `learn`."""
     h = mlp.MLPHyperparameters(
-        hidden_sizes=sizes[1:-1], learning_rate=rivals.LEARNING_RATE, batch_size=batch_size, epochs=epochs
+        hidden_sizes=sizes[1:-1], learning_rate=rivals.LEARNING_RATE, batch_size=BATCH_SIZE, epochs=epochs
     )
     model = mlp.build(h)
     rival = rivals.RIVALS["numpy"]
@@ -81,7 +81,7 @@ def learn_by_hand(sizes, splits, epochs, batch_size=128):
     return _row(rival.title, np.__version__, sizes, splits, scores, seconds, epochs)
 
 
-def learn_baselines(splits, seed=0):
+def learn_baselines(splits):
     """Train scikit-learn's Perceptron, one linear layer, and its MLPClassifier with layers of 100, 100 and 50 units.
 
     Returns
@@ -91,10 +91,10 @@ def learn_baselines(splits, seed=0):
     """
     x = [preprocess(part.images) for part in splits]
     classifiers = {
-        "Perceptron": ((784, 10), Perceptron(random_state=seed)),
+        "Perceptron": ((784, 10), Perceptron(random_state=0)),
         "MLPClassifier": (
             (784, 100, 100, 50, 10),
-            MLPClassifier((100, 100, 50), early_stopping=True, random_state=seed),
+            MLPClassifier((100, 100, 50), early_stopping=True, random_state=0),
         ),
     }
     rows = []

@@ -16,11 +16,11 @@ import cnn
 import mlp
 from data_preparation import CLASS_NAMES, load_splits
 from experiments import MODELS
-from experiments.benchmarks.rounds import measured_where
+from experiments.machine import measured_where
 from model_utils import command_line
 from model_utils.backbones import hyperparameters_from_json
 from model_utils.files import write_text
-from model_utils.saved_models import SavedModelError, has_weights, list_saved, load_facts
+from model_utils.saved_models import WEIGHTS, SavedModelError, load_facts
 from model_utils.tables import markdown_table
 
 MEASURED = "measured.json"
@@ -51,6 +51,16 @@ class Network(NamedTuple):
     images_per_second: float
     measured_on: dict
     predictions: np.ndarray
+
+
+def list_saved(models_dir):
+    """List the folders of the models saved under `models_dir`, which holds a folder for each kind, such as mlp."""
+    return sorted(path.parent for path in Path(models_dir).glob("*/*/model.json") if path.parent.suffix != ".tmp")
+
+
+def has_weights(folder):
+    """Return whether a saved model's weights are in its folder; those of large networks stay out of git."""
+    return (Path(folder) / WEIGHTS).exists()
 
 
 def load_networks(models_dir=MODELS):

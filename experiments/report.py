@@ -38,6 +38,7 @@ from experiments.spaces import (
     stored_study,
     stored_trials,
 )
+from experiments.stored import read_rows
 from model_utils.cnn_backbone import CNNHyperparameters
 from model_utils.files import write_text
 from model_utils.tables import markdown_table
@@ -53,7 +54,7 @@ HTML = ROOT / "runs" / "report.html"
 
 def stored_histories(name):
     """Read the histories of a comparison from results/: see `variants.compare`."""
-    return variants.by_run(variants.read_rows(RESULTS / f"{name}.csv"))
+    return variants.by_run(read_rows(RESULTS / f"{name}.csv"))
 
 
 def values_by(trials, parameter):

@@ -9,8 +9,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.pruners import MedianPruner
 
 from experiments import RESULTS
+from experiments.stored import read_rows
 from experiments.study import Space
-from experiments.variants import read_rows
 from mlp import MLPHyperparameters
 from model_utils.cnn_backbone import BackboneHyperparameters, CNNHyperparameters
 

@@ -5,7 +5,7 @@ import statistics
 from experiments import figures
 from experiments.benchmarks import cnn_accuracy, cnn_epoch, mlp_growth, mlp_race, prediction, study_speed
 from experiments.benchmarks.rivals import RIVALS
-from experiments.variants import read_rows
+from experiments.stored import read_rows
 from model_utils.tables import markdown_table
 
 CAUSES = {
@@ -24,7 +24,7 @@ PREDICTORS = {
 
 def by_processor(table):
     """Return the rows of each processor; those measured last come last."""
-    return [rows for _, rows in table.groupby("processor", sort=False)]
+    return sorted((rows for _, rows in table.groupby("processor", sort=False)), key=lambda rows: rows["date"].max())
 
 
 def round_by_round(rows, contestant, other):
@@ -113,7 +113,7 @@ def memory_text(path=mlp_growth.MEMORY):
 def growth_figure(path=mlp_growth.STORED):
     """Draw how the time of an epoch grows, a panel a cause, on the processor that was measured last."""
     newest = by_processor(read_rows(path))[-1]
-    medians = newest.groupby(["panel", "contestant"], sort=False)["seconds"].median()
+    medians = newest.groupby(["panel", "value"], sort=False)["seconds"].median()
     panels = {title: [*medians[cause].items()] for cause, title in CAUSES.items()}
     return figures.growth(panels, "seconds an epoch")
 

@@ -101,7 +101,8 @@ class Study:
         with self._lock:
             self._create()
             self._queue_cut_off()
-            begun = [trial.number for trial in self.trials if "again" not in trial.user_attrs]
+            trials = self.trials
+            begun = [trial.number for trial in trials if "again" not in trial.user_attrs]
             waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
             if not waiting:  # those that were cut off come first
                 if len(begun) >= self.space.n_trials:
@@ -110,12 +111,16 @@ class Study:
                 waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
             number = waiting[0].number
             first = number  # of the trials with these parameters
-            while "again" in self.trials[first].user_attrs:
-                first = self.trials[first].user_attrs["again"]
+            while first < len(trials) and "again" in trials[first].user_attrs:
+                first = trials[first].user_attrs["again"]
             self._study.sampler = self._sampler(sum(other < first for other in begun))
             lock = self._lock_of(number)
             lock.acquire()
-            trial = self._study.ask(self.space.distributions)
+            try:
+                trial = self._study.ask(self.space.distributions)
+            except BaseException:  # of which the trial is to be tried again
+                _let_go(lock)
+                raise
             self._running[number] = trial, lock, worker
         return number, trial.params
 
@@ -176,7 +181,9 @@ class Study:
 
     def finished(self):
         """Return the trials that came to an end of their own: complete, pruned or failed, and not cut off."""
-        trials = self.trials
+        return self._finished(self.trials)
+
+    def _finished(self, trials):
         cut_off = {trial.user_attrs.get("again") for trial in trials}
         return [trial for trial in trials if trial.state.is_finished() and trial.number not in cut_off]
 
@@ -185,7 +192,7 @@ class Study:
         trials = self.trials
         values = [trial.value for trial in trials if trial.state == TrialState.COMPLETE]
         n_running = sum(trial.state == TrialState.RUNNING for trial in trials)
-        return len(self.finished()), n_running, max(values, default=None)
+        return len(self._finished(trials)), n_running, max(values, default=None)
 
     def rows(self):
         """Return a row for each finished trial, sorted by parameters: state, value, its parameters and its note."""

@@ -1,23 +1,20 @@
 """A few variants side by side: train them, store the runs, tell results from noise."""
 
-import json
 import math
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 import cnn
 import mlp
-from model_utils.backbones import hyperparameters_from_json
+from experiments.stored import load_rows, store_rows
 from model_utils.cnn_backbone import BackboneHyperparameters
 from model_utils.devices import choose_device
-from model_utils.files import write_text
 from model_utils.saved_models import remove_saved
-from model_utils.tables import markdown_table, write_csv
+from model_utils.tables import markdown_table
 from model_utils.training import TrainingDiverged, best_epoch
 
 
@@ -38,8 +35,8 @@ def compare(training, validation, base, variants, seeds=(0,)):
         As for `mlp.train` or `cnn.train`.
     base : MLPHyperparameters or BackboneHyperparameters
         Its kind decides what is trained.
-    variants : dict of str to dict or Hyperparameters
-        For each label, what differs from `base`, or hyperparameters of another kind.
+    variants : dict of str to dict
+        For each label, what differs from `base`.
     seeds : sequence of int
         Each variant is trained once with each seed.
 
@@ -65,9 +62,7 @@ def compare(training, validation, base, variants, seeds=(0,)):
 
 def settings_of(base, variants):
     """Return the hyperparameters of each variant."""
-    return {
-        label: replace(base, **changes) if isinstance(changes, dict) else changes for label, changes in variants.items()
-    }
+    return {label: replace(base, **changes) for label, changes in variants.items()}
 
 
 def repeat(path, splits, settings, seeds, checkpoints):
@@ -80,7 +75,7 @@ def repeat(path, splits, settings, seeds, checkpoints):
         head on validation and test images.
     splits : Splits
     settings : dict
-        {"backbone": BackboneHyperparameters, "mlp": MLPHyperparameters}.
+        {"backbone": BackboneHyperparameters, "mlp": ClassifierHyperparameters}.
     seeds : sequence of int
     checkpoints : path
         A folder for the backbones' checkpoints, removed at the end: a repetition that was cut off goes on from them.
@@ -89,59 +84,11 @@ def repeat(path, splits, settings, seeds, checkpoints):
     rows = []
     for seed, folder in folders.items():
         h, mlp_h = (replace(settings[part], seed=seed) for part in ("backbone", "mlp"))
-        _, _, metrics = cnn.train_pair(splits, h, mlp_h, folder)
+        _, _, metrics = cnn.train_pair(cnn.build(h).to(choose_device()), splits, h, mlp_h, folder)
         rows.append({"seed": seed} | {part: measured["accuracy"] for part, measured in metrics.items()})
     store_rows(path, rows, settings)
     for folder in folders.values():
         remove_saved(folder)
-
-
-def store_rows(path, rows, settings):
-    """Write rows to a CSV file, and beside it, as JSON, what they were made with.
-
-    Parameters
-    ----------
-    path : path
-    rows : list of dict
-    settings : dict of str to Hyperparameters
-    """
-    write_csv(path, rows)
-    text = json.dumps({label: asdict(h) for label, h in settings.items()}, indent=2) + "\n"
-    write_text(_settings_path(path), text)
-
-
-def load_rows(path, settings):
-    """Read what `store_rows` wrote, as a DataFrame.
-
-    Raises
-    ------
-    ValueError
-        If it was made with other settings.
-    """
-    stored = json.loads(_settings_path(path).read_text(encoding="utf-8"))
-    try:
-        # A hyperparameter that did not exist when they were stored has its default, which is what was done without it.
-        made_with = {label: _from_json(values) for label, values in stored.items()}
-    except (KeyError, TypeError, ValueError):
-        made_with = None
-    if made_with != settings:
-        raise ValueError(f"{path}: made with other hyperparameters, see {_settings_path(path)}; make it again")
-    return read_rows(path)
-
-
-def read_rows(path, converters=None):
-    """Read a stored CSV file as a DataFrame: numbers to the last bit, labels as they were written.
-
-    Parameters
-    ----------
-    path : path
-    converters : dict of str to callable, optional
-        For some columns, what makes their values of text.
-    """
-    converters = converters or {}
-    # Some of these look like numbers.
-    names = {column: str for column in ("setting", "version", "network", "commit") if column not in converters}
-    return pd.read_csv(path, keep_default_na=False, na_values=["nan"], dtype=names, converters=converters)
 
 
 def store(path, histories, base, variants):
@@ -163,7 +110,7 @@ def load(path, base, variants):
 def by_run(table):
     """Make of the rows that `store` wrote, a DataFrame, what `compare` returned."""
     return {
-        str(label): [run.drop(columns=["setting", "run"]).to_dict("records") for _, run in runs.groupby("run")]
+        label: [run.drop(columns=["setting", "run"]).to_dict("records") for _, run in runs.groupby("run")]
         for label, runs in table.groupby("setting", sort=False)
     }
 
@@ -171,14 +118,6 @@ def by_run(table):
 def best_accuracies(runs):
     """Return the best validation accuracy of each of some runs."""
     return [best_epoch(run)["validation_accuracy"] for run in runs]
-
-
-def _from_json(values):
-    return hyperparameters_from_json(values) if "backbone" in values else mlp.MLPHyperparameters.from_json(values)
-
-
-def _settings_path(path):
-    return Path(path).with_suffix(".json")
 
 
 def describe(histories):

@@ -95,7 +95,7 @@ def run_study(name, experiment, study, n_workers=1, ray_address=None):
     """
     check_count("workers", n_workers)
     if ray_address is None:
-        start, stop = _on_this_machine(name, study, n_workers)
+        start, stop = _on_this_machine(name, experiment, study, n_workers)
     else:
         start, stop = _on_ray(name, ray_address, experiment, study)
     workers = {number: start(number) for number in range(n_workers)}
@@ -105,8 +105,8 @@ def run_study(name, experiment, study, n_workers=1, ray_address=None):
         while workers:
             time.sleep(0.5)
             _show(bar, study)
-            for number, has_ended in list(workers.items()):
-                status = has_ended()
+            for number, poll in list(workers.items()):
+                status = poll()
                 if status is None:
                     continue
                 del workers[number]
@@ -129,8 +129,9 @@ def _show(bar, study):
     bar.set_postfix_str(f"{n_running} running" + (f", best {best:.4f}" if best is not None else ""))
 
 
-def _on_this_machine(name, study, n_workers):
-    """Return functions that start a worker, and stop all: each a process with its share of the processor.
+def _on_this_machine(name, experiment, study, n_workers):
+    """Return two functions: one starts a worker, a process with its share of the processor, and returns what polls it,
+    None while it runs and then its exit status; the other stops all.
 
     If this process alone is killed, its workers go on; the next one that is started finds their trials in good hands.
     """
@@ -138,14 +139,7 @@ def _on_this_machine(name, study, n_workers):
     n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     n_threads = str(max(1, n_processors // n_workers))
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), n_threads)
-    options = [
-        "--folder",
-        study.folder,
-        "--trials",
-        study.space.n_trials,
-        "--train-size",
-        study.space.shared["train_size"],
-    ]
+    options = ["--folder", study.folder, "--trials", study.space.n_trials, "--train-size", experiment.train_size]
     processes = []
 
     def start(number):
@@ -186,7 +180,7 @@ def _on_ray(name, address, experiment, study):
         worker = str(number)
         reference = work.remote(worker)
 
-        def has_ended():
+        def poll():
             ended, _ = ray.wait([reference], timeout=0)
             if not ended:
                 return None
@@ -197,7 +191,7 @@ def _on_ray(name, address, experiment, study):
                 return 1
             return 0
 
-        return has_ended
+        return poll
 
     return start, ray.shutdown
 

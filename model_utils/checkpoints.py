@@ -8,21 +8,10 @@ import numpy as np
 import torch
 
 from model_utils.saved_models import SavedModel, SavedModelError, load_model, save_model
+from model_utils.tensors import state_from_arrays, state_to_arrays
 
 # What the optimizer keeps of each parameter.
 ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
-
-
-def as_arrays(tensors, prefix):
-    """Turn a state dict into arrays for a file, with a prefix to each name."""
-    return {prefix + name: tensor.detach().cpu().contiguous().numpy() for name, tensor in tensors.items()}
-
-
-def as_tensors(arrays, prefix):
-    """Return the state dict that `as_arrays` was given with this prefix."""
-    return {
-        name.removeprefix(prefix): torch.from_numpy(array) for name, array in arrays.items() if name.startswith(prefix)
-    }
 
 
 def origin_of(hyperparameters, *arrays):
@@ -47,9 +36,9 @@ def save_checkpoint(folder, backbone, optimizer, origin, history, best_state):
     best_state : dict of str to tensor
         The backbone's weights of the best epoch so far.
     """
-    weights = as_arrays(backbone.state_dict(), "now.") | as_arrays(best_state, "best.")
+    weights = state_to_arrays(backbone.state_dict(), "now.") | state_to_arrays(best_state, "best.")
     for number, state in optimizer.state_dict()["state"].items():
-        weights |= as_arrays(state, f"optimizer.{number}.")
+        weights |= state_to_arrays(state, f"optimizer.{number}.")
     save_model(folder, SavedModel(weights, {"kind": "checkpoint", "origin": origin}, history, {}))
 
 
@@ -73,8 +62,8 @@ def load_checkpoint(folder, backbone, optimizer, origin):
     try:
         different = _differences(saved.description["origin"], origin)
         if not different:
-            best_state = as_tensors(saved.weights, "best.")
-            for weights in (best_state, as_tensors(saved.weights, "now.")):
+            best_state = state_from_arrays(saved.weights, "best.")
+            for weights in (best_state, state_from_arrays(saved.weights, "now.")):
                 backbone.load_state_dict(weights)
             state = {
                 number: {name: torch.from_numpy(saved.weights[f"optimizer.{number}.{name}"]) for name in ADAMW_STATE}

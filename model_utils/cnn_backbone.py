@@ -8,7 +8,6 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -98,11 +97,6 @@ class Backbone(nn.Module):
     def forward(self, x):
         """Return the head's logits, shape (N, K), of inputs, shape (N, 1, 28, 28)."""
         return self.head(self.dropout(self.features(x)))
-
-
-def as_tensor(array):
-    """Turn an array into a tensor that shares its memory; one that is read-only or not contiguous is copied first."""
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def preprocess(images):

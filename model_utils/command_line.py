@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from model_utils.checks import check_choice
 from model_utils.saved_models import is_saved
 from model_utils.tables import markdown_table
+from model_utils.training import best_epoch
 
 # An accuracy on 10,000 images may differ by this much from the stored one: another processor rounds differently.
 ACCURACY_TOLERANCE = 0.0005
@@ -181,12 +182,12 @@ def print_facts(description, *names):
         print(markdown_table([name, "value"], description[name].items()), end="\n\n")
 
 
-def print_history(history, best, name="history"):
+def print_history(history, name="history"):
     """Print the best and the last epoch of a training."""
     columns = ["epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
     rows = [
         [label, f"{row['epoch']:.0f}", *(f"{row[key]:.4f}" for key in columns[1:])]
-        for label, row in (("best", best), ("last", history[-1]))
+        for label, row in (("best", best_epoch(history)), ("last", history[-1]))
     ]
     print(markdown_table([name, *columns], rows))
 
@@ -217,12 +218,20 @@ def run(parser, arguments, errors):
     """
     args = parser.parse_args(arguments)
     try:
-        return args.command(args)
+        status = args.command(args)
     except errors as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
+        status = 1
     except KeyboardInterrupt:
-        if arguments is None:  # the process ends here, and a second Ctrl-C shall not change how
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _ignore_ctrl_c(arguments)
         print(f"{parser.prog}: interrupted", file=sys.stderr)
-        return 130
+        status = 130
+    if status == 130:
+        _ignore_ctrl_c(arguments)
+    return status
+
+
+def _ignore_ctrl_c(arguments):
+    """If the process ends after its command, let a second Ctrl-C not change how."""
+    if arguments is None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

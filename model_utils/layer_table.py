@@ -38,7 +38,7 @@ def layer_table(network):
     Parameters
     ----------
     network : nn.Module
-        Takes images of shape (N, 1, 28, 28).
+        Takes inputs of shape (N, 1, 28, 28).
 
     Returns
     -------

@@ -67,6 +67,7 @@ class MLP:
         seed=0,
         dtype=np.float32,
     ):
+        # The MLP stands alone: whoever makes one without hyperparameters that checked themselves is told what is wrong.
         check_count("n_inputs", n_inputs)
         check_counts("hidden_sizes", hidden_sizes)
         check_count("n_classes", n_classes, minimum=2)
@@ -202,7 +203,7 @@ class MLP:
             dz = da
 
     def predict_logits(self, x, batch_size=1000):
-        """Compute the logits of any number of images, `batch_size` at a time.
+        """Compute the logits of any number of inputs, `batch_size` at a time.
 
         Parameters
         ----------
@@ -216,11 +217,11 @@ class MLP:
         return np.concatenate([self.forward(x[start : start + batch_size]) for start in range(0, len(x), batch_size)])
 
     def predict_proba(self, x):
-        """Return the class probabilities, shape (N, K), of images x, shape (N, D). Each row sums to 1."""
+        """Return the class probabilities, shape (N, K), of inputs x, shape (N, D). Each row sums to 1."""
         return softmax(self.predict_logits(x))
 
     def predict(self, x):
-        """Return the most probable classes, ints of shape (N,), of images x, shape (N, D)."""
+        """Return the most probable classes, ints of shape (N,), of inputs x, shape (N, D)."""
         return self.predict_logits(x).argmax(axis=1)
 
     def state(self):

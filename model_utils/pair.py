@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from model_utils.checkpoints import as_arrays, as_tensors
 from model_utils.checks import check_images
-from model_utils.cnn_backbone import as_tensor, preprocess
+from model_utils.cnn_backbone import preprocess
 from model_utils.losses import softmax
 from model_utils.mlp import MLP
+from model_utils.tensors import as_tensor, state_from_arrays, state_to_arrays
 
 
 def predict_logits(backbone, images):
@@ -85,7 +85,7 @@ class Pair(NamedTuple):
     def state(self):
         """Return all arrays of the pair by name, for a file: of the backbone, the standardizer and the MLP."""
         return (
-            as_arrays(self.backbone.state_dict(), "backbone.")
+            state_to_arrays(self.backbone.state_dict(), "backbone.")
             | {f"standardizer.{name}": array for name, array in self.standardizer._asdict().items()}
             | {f"mlp.{name}": array for name, array in self.classifier.state().items()}
         )
@@ -99,7 +99,7 @@ class Pair(NamedTuple):
         KeyError, RuntimeError, ValueError
             If an array is missing or of another shape.
         """
-        backbone.load_state_dict(as_tensors(state, "backbone."))
+        backbone.load_state_dict(state_from_arrays(state, "backbone."))
         prefix = "mlp."
         classifier.load_state({name.removeprefix(prefix): w for name, w in state.items() if name.startswith(prefix)})
         standardizer = Standardizer(*(state[f"standardizer.{name}"] for name in Standardizer._fields))

@@ -84,11 +84,6 @@ def remove_saved(folder):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def list_saved(models_dir):
-    """List the folders of the models saved under `models_dir`, which holds a folder for each kind, such as mlp."""
-    return sorted(path.parent for path in Path(models_dir).glob("*/*/model.json") if path.parent.suffix != ".tmp")
-
-
 def load_model(folder, kind):
     """Read a saved model.
 
@@ -109,26 +104,23 @@ def load_model(folder, kind):
     """
     folder = _where_saved(folder)
     saved = load_facts(folder)
-    found = saved.description.get("kind") if isinstance(saved.description, dict) else None
-    if found != kind:
-        raise SavedModelError(f"{folder}: expected kind {kind} in model.json, got {found!r}")
+    if saved.description["kind"] != kind:
+        raise SavedModelError(f"{folder}: expected kind {kind} in model.json, got {saved.description['kind']!r}")
     return saved._replace(weights=_read(folder / WEIGHTS, load_file))
 
 
 def load_facts(folder):
     """Read a saved model of any kind without its weights, which need not be there; see `load_model`."""
     folder = _where_saved(folder)
+    description = _read(folder / "model.json", _read_json)
+    if not isinstance(description, dict) or "kind" not in description:
+        raise SavedModelError(f"{folder / 'model.json'}: damaged (it does not say what kind of model this is)")
     return SavedModel(
         {},
-        _read(folder / "model.json", _read_json),
+        description,
         _read(folder / "history.csv", partial(read_csv, text_columns=("part",))),
         _read(folder / "metrics.json", _read_json),
     )
-
-
-def has_weights(folder):
-    """Return whether a saved model's weights are in its folder; those of large networks stay out of git."""
-    return (Path(folder) / WEIGHTS).exists()
 
 
 def versions(*packages):

@@ -5,8 +5,7 @@ import pytest
 
 import data_preparation
 import mlp
-from experiments.networks import load_networks
-from model_utils.saved_models import has_weights
+from experiments.networks import has_weights, load_networks
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import mlp
 from data_preparation import N_OFFICIAL_TRAIN
 from experiments.benchmarks import mlp_growth
 from experiments.documents import SEEDS, settled_on
-from experiments.variants import read_rows
+from experiments.stored import read_rows
 
 pytestmark = pytest.mark.acceptance
 

@@ -57,7 +57,7 @@ def unbroken(splits):
 @pytest.fixture(scope="module")
 def trained_pair(splits):
     """What `train_pair` returns: a pair, its histories and its metrics."""
-    return cnn.train_pair(splits, PAIR_H, PAIR_MLP_H, device="cpu")
+    return cnn.train_pair(cnn.build(PAIR_H), splits, PAIR_H, PAIR_MLP_H)
 
 
 @pytest.fixture(scope="module")
@@ -354,7 +354,7 @@ def test_a_saved_pair_is_loaded_as_it_was_saved(trained_pair, saved_folder, spli
     for part, history in rows.items():
         assert history == [{"part": part} | row for row in histories[part]]
     h = backbones.hyperparameters_from_json(saved.description["hyperparameters"])
-    mlp_h = mlp.MLPHyperparameters.from_json(saved.description["mlp_hyperparameters"])
+    mlp_h = mlp.ClassifierHyperparameters.from_json(saved.description["mlp_hyperparameters"])
     assert (h, mlp_h) == (PAIR_H, PAIR_MLP_H)
     cnn.save(tmp_path / "again", loaded, h, mlp_h, histories, saved.description["split"], saved.metrics)
     again, saved_again = cnn.load(tmp_path / "again", "cpu")

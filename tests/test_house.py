@@ -56,7 +56,7 @@ def test_model_utils_knows_no_path_of_the_repository():
 def test_every_module_fits_on_a_desk_and_has_a_name_of_its_own():
     modules = [*(ROOT / "model_utils").rglob("*.py"), *(ROOT / "experiments").rglob("*.py"), *ROOT.glob("*.py")]
     for path in modules:
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 450, path
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 445, path
     names = [path.stem for path in modules if not path.stem.startswith("__")]
     # The one name that is there twice is the assignment's: the script mlp.py, and the MLP that it trains.
     assert sorted({name for name in names if names.count(name) > 1}) == ["mlp"]

@@ -1,1 +1,1 @@
-"""Measurements of speed and memory; each module stores a table in results/ and nothing else: make bench."""
+"""Measurements of speed and memory, which store tables in results/ and nothing else: make bench."""

@@ -14,10 +14,11 @@ import mlp
 from data_preparation import CLASS_NAMES, load_splits
 from experiments import RESULTS
 from experiments.benchmarks.cnn_epoch import usual_contestant
-from experiments.benchmarks.rounds import measured_where
-from model_utils.cnn_backbone import CNNHyperparameters
+from experiments.machine import measured_where
+from model_utils.cnn_backbone import CNNHyperparameters, preprocess
 from model_utils.pair import Pair, standardized_features
 from model_utils.tables import write_csv
+from model_utils.tensors import as_tensor
 from model_utils.training import EpochBar, measure
 
 STORED = RESULTS / "cnn_accuracy.csv"
@@ -28,15 +29,15 @@ USUAL_EPOCHS, OUR_EPOCHS = 15, 12
 def usual_loop(splits):
     """Train in the usual way; return a row an epoch."""
     network, epoch = usual_contestant()
+    x = preprocess(as_tensor(splits.test.images))
     rows, seconds = [], 0.0
     for number in range(1, USUAL_EPOCHS + 1):
         started = time.perf_counter()
         epoch()
         seconds += time.perf_counter() - started
         network.eval()
-        images = torch.from_numpy(splits.test.images).unsqueeze(1) / 255  # as ToTensor has it
         with torch.inference_mode():
-            logits = torch.cat([network(batch) for batch in images.split(250)]).numpy()
+            logits = torch.cat([network(batch) for batch in x.split(250)]).numpy()
         accuracy = measure(logits, splits.test.labels, CLASS_NAMES)["accuracy"]
         rows.append({"contestant": "usual", "epoch": number, "seconds": round(seconds, 1), "accuracy": accuracy})
         print(f"usual loop, epoch {number}: {seconds:.0f} s, test accuracy {accuracy:.4f}", flush=True)

@@ -66,8 +66,9 @@ def main():
             training = Split(*(part[: size["images"]] for part in official))
             sizes = (784, *(size["width"],) * size["depth"], 10)
             epochs[value, np.__version__] = numpy_by_hand(sizes, size["batch_size"], training, None).epoch
-        rows += alternate(epochs, ROUNDS, panel=panel)
-    store(STORED, rows, "panel")
+        for row in alternate(epochs, ROUNDS, panel=panel):
+            rows.append(row | {"value": row["contestant"], "contestant": "numpy"})
+    store(STORED, rows, "panel", "value")
 
 
 if __name__ == "__main__":

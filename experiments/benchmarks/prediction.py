@@ -17,10 +17,11 @@ import mlp
 from data_preparation import load_splits, preprocess
 from experiments import MODELS, RESULTS
 from experiments.benchmarks.rounds import alternate, store
+from experiments.networks import has_weights, list_saved
 from model_utils.cnn_backbone import CNNHyperparameters
 from model_utils.onnx_export import as_pytorch, export_onnx
 from model_utils.pair import extract_features, standardized_features
-from model_utils.saved_models import has_weights, list_saved, load_facts
+from model_utils.saved_models import load_facts
 
 STORED = RESULTS / "prediction.csv"
 ROUNDS, CALLS = 3, 20  # one image alone is timed over so many calls
@@ -101,7 +102,7 @@ def main():
         for row in alternate(alone, ROUNDS, task="predict", images=1):
             rows.append(row | {"seconds": row["seconds"] / CALLS})
 
-    h = mlp.MLPHyperparameters.from_json(saved.description["mlp_hyperparameters"])
+    h = mlp.ClassifierHyperparameters.from_json(saved.description["mlp_hyperparameters"])
     _, [features] = standardized_features(pair.backbone, [splits.validation], progress=False)
 
     def train_classifier():

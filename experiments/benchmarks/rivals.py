@@ -31,7 +31,7 @@ class Contestant(NamedTuple):
     Attributes
     ----------
     epoch : function
-        Trains for one epoch, and returns a loss.
+        Trains for one epoch, and returns a loss; the floor trains nothing and returns none.
     predict : function
         From x, float32 of shape (N, D), to the scores of each class, shape (N, K).
     """

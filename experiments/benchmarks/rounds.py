@@ -1,18 +1,13 @@
 """Time contestants that take turns, so that a drift of the machine's speed meets all of them."""
 
-import platform
-import re
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pandas as pd
-import torch
-from threadpoolctl import threadpool_info
 from tqdm import tqdm
 
-from experiments.variants import read_rows
+from experiments.machine import measured_where
+from experiments.stored import read_rows
 from model_utils.files import replacing
 from model_utils.tables import markdown_table
 
@@ -76,36 +71,3 @@ def store(path, rows, *columns):
         print(markdown_table([*key, *medians.columns], [(*row[:-3], *(f"{x:.4f}" for x in row[-3:])) for row in cells]))
     with replacing(path) as unfinished:
         pd.concat([stored[~is_replaced], new]).to_csv(unfinished, index=False)
-
-
-def measured_where():
-    """Return what every stored measurement says of the machine and the code: processor, threads, kernels, commit."""
-    return {
-        "processor": processor_name(),
-        "threads": torch.get_num_threads(),
-        "blas_kernel": blas_kernel(),
-        "commit": commit(),
-    }
-
-
-def processor_name():
-    """Return the processor's name; Linux keeps it where `platform` does not look."""
-    cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
-    return names[0] if names else platform.processor()
-
-
-def blas_kernel():
-    """Return the kind of processor whose kernels NumPy's OpenBLAS runs, such as SkylakeX; "" for another BLAS."""
-    libraries = [library for library in threadpool_info() if library["internal_api"] == "openblas"]
-    return next((library["architecture"] for library in libraries if "numpy" in library["filepath"]), "")
-
-
-def commit():
-    """Return the short hash of the checked-out commit, with a plus if tracked files differ from it; "" without git."""
-    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    return done.stdout.strip()

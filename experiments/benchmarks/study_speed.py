@@ -19,7 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from experiments import RESULTS, ROOT
-from experiments.benchmarks.rounds import measured_where
+from experiments.machine import measured_where
 from experiments.spaces import STUDIES
 from experiments.workers import open_study
 from model_utils.tables import write_csv

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import libraries
-from experiments.variants import read_rows
+from experiments.stored import read_rows
 
 pytestmark = pytest.mark.q4
 

@@ -1,7 +1,6 @@
 """Saved networks side by side: what is measured, what is shown, and what is left out."""
 
 import json
-import re
 import shutil
 
 import numpy as np
@@ -73,9 +72,14 @@ def test_a_damaged_measurement_is_named(measured_mlp, damage):
         networks.load_networks(folder.parents[1])
 
 
-def test_what_is_not_complete_is_left_out(tmp_path, capsys):
-    assert command_line.main(["measure", str(tmp_path / "CNN_8.checkpoint.tmp")]) == 0
-    assert re.search(r"left out: .*CNN_8\.checkpoint\.tmp", capsys.readouterr().out)
+def test_what_is_not_complete_or_has_no_weights_is_left_out(measured_mlp, tmp_path, capsys):
+    whole, _ = measured_mlp
+    without = shutil.copytree(whole, whole.with_name("resnet18"))
+    (without / "weights.safetensors").unlink()
+    unfinished = shutil.copytree(whole, whole.with_name("CNN_8.checkpoint.tmp"))
+    assert command_line.main(["measure", *map(str, (without, unfinished, whole))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.startswith("left out: ") for line in lines] == [True, True, False]
 
 
 def test_what_is_trained_besides_changes_no_document(measured_mlp):
@@ -95,6 +99,7 @@ def test_a_model_without_its_weights_is_a_network_but_no_model(measured_mlp):
         mlp.load(folder)
 
 
+@pytest.mark.acceptance
 def test_tables_show_each_models_stored_accuracy(measured_networks, saved_models):
     of_models = cells_by_model(networks.models_table(saved_models.values()))
     assert of_models.keys() == saved_models.keys()
@@ -118,6 +123,7 @@ def test_images_that_all_get_wrong():
     assert networks.wrong_in_all(predictions, np.array([0, 1, 5, 4])).tolist() == [2, 3]
 
 
+@pytest.mark.acceptance
 def test_saved_models_predict_what_is_stored_beside_them(measured_networks, saved_models, official):
     """Of the first images; a class that two processors round apart may differ."""
     few = Split(*(part[N_OFFICIAL_TRAIN:][:300] for part in official))

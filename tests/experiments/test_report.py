@@ -31,6 +31,7 @@ def test_readme_fits_on_a_screen_or_two():
     assert len(README.splitlines()) <= 120
 
 
+@pytest.mark.acceptance
 def test_readme_marks_what_is_best_on_validation(measured_networks):
     table = documents.results_table()
     accuracies = {}
@@ -75,6 +76,7 @@ def test_readmes_marks_are_those_of_the_tests(pytestconfig):
     assert asked_for <= declared
 
 
+@pytest.mark.acceptance
 def test_reports_commands_are_those_that_the_networks_come_from(measured_networks):
     commands = re.findall(
         r"^python cnn\.py (train .*--epochs \d+|train .*--frozen .*)$", REPORT.replace("\\\n", ""), re.MULTILINE
@@ -87,7 +89,7 @@ def test_reports_commands_are_those_that_the_networks_come_from(measured_network
         mlp_h = command_line.read_options(args, cnn.CLASSIFIER, "mlp_")
         network = by_name[cnn.pair_name(h, mlp_h)]
         assert backbones.hyperparameters_from_json(network.description["hyperparameters"]) == h
-        assert mlp.MLPHyperparameters.from_json(network.description["mlp_hyperparameters"]) == mlp_h
+        assert mlp.ClassifierHyperparameters.from_json(network.description["mlp_hyperparameters"]) == mlp_h
         found.add(network.title)
     pairs = {network.title for network in measured_networks if network.description["kind"] == "pair"}
     assert found == pairs - {"CNN_16_32_64_128_256"}  # which a notebook trains

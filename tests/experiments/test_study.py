@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -175,3 +176,25 @@ def test_study_begun_with_other_settings_is_refused(tmp_path):
     for changes in ({"seed": 1}, {"shared": {"train_size": 5}}, {"distributions": {"x": FloatDistribution(0, 2)}}):
         with pytest.raises(ValueError, match=r"test\.db: begun with other settings"):
             Study(tmp_path, "test", TPE._replace(**changes))
+
+
+# Why this is not left to Optuna.
+
+
+def test_optunas_heartbeat_takes_a_trial_that_died_before_its_first_beat_for_alive(tmp_path):
+    """It would run for ever; hence a lock for each trial."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna warns that its heartbeat is experimental
+        storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'test.db'}", heartbeat_interval=1, grace_period=1)
+        study = optuna.create_study(storage=storage)
+        study.ask(TPE.distributions)
+        optuna.storages.fail_stale_trials(study)
+    assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.RUNNING]
+
+
+def test_optunas_count_of_trials_lets_a_finished_study_grow():
+    """Hence the number of trials is looked up under the lock under which one is taken."""
+    study = optuna.create_study()
+    for _ in range(2):
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), callbacks=[optuna.study.MaxTrialsCallback(4)])
+    assert len(study.trials) == 5

@@ -66,13 +66,9 @@ def test_comparisons_survive_storing_and_are_tied_to_their_hyperparameters(tmp_p
 def test_backbones_are_compared_side_by_side(tmp_path):
     splits = load_splits(train=1500, validation=500)
     base = CNNHyperparameters(channels=(4, 8, 8, 8, 8), n_features=16, epochs=1, batch_size=64, learning_rate=0.02)
-    changes = {
-        "3 x 3": {},
-        "2 x 2": {"kernel_sizes": (2,) * 5},
-        "an MLP": mlp.MLPHyperparameters(hidden_sizes=(8,), epochs=1),
-    }
+    changes = {"3 x 3": {}, "2 x 2": {"kernel_sizes": (2,) * 5}}
     histories = variants.compare(splits.train, splits.validation, base, changes, seeds=(0, 1))
-    assert [[len(run) for run in runs] for runs in histories.values()] == [[1, 1]] * 3
+    assert [[len(run) for run in runs] for runs in histories.values()] == [[1, 1]] * 2
     variants.store(tmp_path / "study.csv", histories, base, changes)
     assert variants.load(tmp_path / "study.csv", base, changes) == histories
     assert "2 x 2" in variants.describe(histories)

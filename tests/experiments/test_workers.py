@@ -23,8 +23,8 @@ import mlp
 from data_preparation import Split
 from experiments import __main__ as command_line
 from experiments import spaces, workers
+from experiments.stored import read_rows
 from experiments.study import Space, Study
-from experiments.variants import read_rows
 
 pytestmark = pytest.mark.q2f
 

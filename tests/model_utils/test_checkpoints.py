@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from model_utils.checkpoints import as_arrays, as_tensors, load_checkpoint, origin_of, save_checkpoint
+from model_utils.checkpoints import load_checkpoint, origin_of, save_checkpoint
 from model_utils.cnn_backbone import CNNBackbone, CNNHyperparameters
 from model_utils.saved_models import SavedModelError, load_model, save_model
+from model_utils.tensors import state_from_arrays, state_to_arrays
 
 pytestmark = pytest.mark.q3b
 
@@ -126,7 +127,7 @@ def test_the_origin_of_a_training_tells_all_it_is_begun_with():
 
 def test_tensors_come_back_by_name():
     backbone = CNNBackbone(H)  # its kernels have another layout in memory than arrays have
-    arrays = as_arrays(backbone.state_dict(), "now.") | {"best.head.bias": np.zeros(10, np.float32)}
+    arrays = state_to_arrays(backbone.state_dict(), "now.") | {"best.head.bias": np.zeros(10, np.float32)}
     assert arrays["now.layers.0.convolution.weight"].shape == (4, 1, 3, 3)
-    assert same_state(as_tensors(arrays, "now."), backbone.state_dict())
-    assert list(as_tensors(arrays, "best.")) == ["head.bias"]
+    assert same_state(state_from_arrays(arrays, "now."), backbone.state_dict())
+    assert list(state_from_arrays(arrays, "best.")) == ["head.bias"]

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from experiments.benchmarks import rounds
-from experiments.variants import read_rows
+from experiments.stored import read_rows
 
 pytestmark = pytest.mark.q4
 
@@ -38,11 +38,3 @@ def test_what_other_processors_took_stays_stored(tmp_path, capsys):
     rounds.store(path, again)
     assert read_rows(path).to_dict("records") == second + again
     assert re.search(r"\| a +\| 3\.0000 +\| 1\.0000 +\| 3\.00", capsys.readouterr().out)
-
-
-def test_a_record_names_the_kernels_that_numpy_runs(tmp_path):
-    """Against NumPy's own word for the BLAS that it was built with."""
-    import numpy as np
-
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
-    assert bool(rounds.measured_where()["blas_kernel"]) == ("openblas" in blas)

@@ -1,0 +1,46 @@
+"""What every stored measurement says of the machine and the code."""
+
+import platform
+import re
+import subprocess
+from datetime import date
+from pathlib import Path
+
+import torch
+from threadpoolctl import threadpool_info
+
+from experiments import ROOT
+
+
+def measured_where():
+    """Return the processor, the threads, NumPy's kernels, the commit and the date."""
+    return {
+        "processor": processor_name(),
+        "threads": torch.get_num_threads(),
+        "blas_kernel": blas_kernel(),
+        "commit": commit(),
+        "date": date.today().isoformat(),
+    }
+
+
+def processor_name():
+    """Return the processor's name; Linux keeps it where `platform` does not look."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    return names[0] if names else platform.processor()
+
+
+def blas_kernel():
+    """Return the kind of processor whose kernels NumPy's OpenBLAS runs, such as SkylakeX; "" for another BLAS."""
+    libraries = [library for library in threadpool_info() if library["internal_api"] == "openblas"]
+    return next((library["architecture"] for library in libraries if "numpy" in library["filepath"]), "")
+
+
+def commit():
+    """Return the short hash of the checked-out commit, with a plus if tracked files differ from it; "" without git."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()
