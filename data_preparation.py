@@ -383,6 +383,23 @@ def augment(images, rng, flip=True, shift=2):
     return windows[np.arange(len(images)), rows, columns]
 
 
+def ten_views(images):
+    """Show each image in ten ways: as it is, moved by a pixel up, down, left and right, and mirrored, each of the five.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (N, 28, 28)
+
+    Returns
+    -------
+    ndarray of uint8, shape (10, N, 28, 28)
+    """
+    padded = np.pad(check_images(images), ((0, 0), (1, 1), (1, 1)))
+    corners = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
+    moved = np.stack([padded[:, row : row + 28, column : column + 28] for row, column in corners])
+    return np.concatenate([moved, moved[..., ::-1]])
+
+
 def batches(x, labels, batch_size, rng):
     """Go once through the data in random order.
 

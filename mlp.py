@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from data_preparation import CLASS_NAMES, DataError, augment, batches, load_splits, preprocess
+from data_preparation import CLASS_NAMES, DataError, augment, batches, load_splits, preprocess, ten_views
 from model_utils import command_line
 from model_utils.checks import check_images, check_inputs, check_labels
 from model_utils.hyperparameters import Hyperparameters, choice, count, counts, flag, number
@@ -80,6 +80,7 @@ class MLPHyperparameters(ClassifierHyperparameters):
 
     flip: bool = flag(False, "mirror half of the training images, differently in each epoch")
     shift: int = count(0, "move training images by up to so many pixels, differently in each epoch", minimum=0)
+    average_views: bool = flag(False, "predict by the mean logits of ten views of an image: moved, and mirrored")
 
 
 def build(hyperparameters, n_inputs=28 * 28, dtype=np.float32):
@@ -184,14 +185,35 @@ def train(model, training, validation, hyperparameters, on_epoch=None):
     return history
 
 
-def predict_logits(model, x, batch_size=1000):
-    """Compute the logits, shape (N, K), of images or features, of any number, `batch_size` at a time."""
-    parts = (x[start : start + batch_size] for start in range(0, len(x), batch_size))
-    return np.concatenate([model.forward(_as_inputs(part)) for part in parts])
+def predict_logits(model, x, average_views=False, batch_size=1000):
+    """Compute the logits, shape (N, K), of images or features, of any number, `batch_size` at a time.
+
+    Parameters
+    ----------
+    model : MLP
+    x : ndarray of uint8, shape (N, 28, 28), or of float, shape (N, D)
+    average_views : bool
+        Return the mean of the logits of each image's `data_preparation.ten_views`.
+    batch_size : int
+    """
+
+    def logits(part):
+        if average_views:
+            return np.mean([model.forward(preprocess(view)) for view in ten_views(part)], axis=0)
+        return model.forward(_as_inputs(part))
+
+    return np.concatenate([logits(x[start : start + batch_size]) for start in range(0, len(x), batch_size)])
 
 
-def evaluate(model, split):
+def evaluate(model, split, average_views=False):
     """Measure a trained model on a split of images or of features; see `model_utils.training.measure`.
+
+    Parameters
+    ----------
+    model : MLP
+    split : Split
+    average_views : bool
+        See `predict_logits`.
 
     Raises
     ------
@@ -199,7 +221,23 @@ def evaluate(model, split):
         If images, features or labels are not as they should be.
     """
     x, labels = _checked(model, split, "evaluation")
-    return measure(predict_logits(model, x), labels, CLASS_NAMES)
+    return measure(predict_logits(model, x, average_views), labels, CLASS_NAMES)
+
+
+def measure_mlp(model, splits, hyperparameters):
+    """Measure a trained MLP on images, in the way that its hyperparameters say; if it averages views, also with one.
+
+    Returns
+    -------
+    dict of str to dict
+        For "validation" and "test", and for "validation_one_view" and "test_one_view", what `evaluate` returns.
+    """
+    h = hyperparameters
+    parts = {"validation": splits.validation, "test": splits.test}
+    metrics = {name: evaluate(model, split, h.average_views) for name, split in parts.items()}
+    if h.average_views:
+        metrics |= {f"{name}_one_view": evaluate(model, split) for name, split in parts.items()}
+    return metrics
 
 
 def _as_inputs(x, out=None):
@@ -235,13 +273,13 @@ def save(folder, model, hyperparameters, history, split, metrics):
     split : dict
         The arguments of `load_splits`.
     metrics : dict
-        {"validation": ..., "test": ...}, each from `evaluate`.
+        From `measure_mlp`.
     """
     description = {
         "kind": "mlp",
         "sizes": list(model.sizes),
         "n_parameters": model.n_parameters,
-        "multiply_adds": sum(W.size for W in model.W),
+        "multiply_adds": sum(W.size for W in model.W) * (10 if hyperparameters.average_views else 1),
         "dtype": model.dtype.name,
         "hyperparameters": asdict(hyperparameters),
         "split": split,
@@ -313,7 +351,7 @@ def _train_command(args):
     split = command_line.read_split(args)
     with command_line.reserved(folder):
         command_line.check_folder_is_free(folder, args.overwrite)
-        training, validation, test = load_splits(**split)
+        splits = load_splits(**split)
         print(model)
         history, status = [], 0
         try:
@@ -323,13 +361,13 @@ def _train_command(args):
                     history.append(row)
                     bar(row)
 
-                train(model, training, validation, h, on_epoch)
+                train(model, splits.train, splits.validation, h, on_epoch)
         except (KeyboardInterrupt, TrainingDiverged) as stop:
             if not history:
                 raise
             print(f"mlp.py: {str(stop) or 'interrupted'}", file=sys.stderr)
             status = 130 if isinstance(stop, KeyboardInterrupt) else 1
-        metrics = {"validation": evaluate(model, validation), "test": evaluate(model, test)}
+        metrics = measure_mlp(model, splits, h)
         save(folder, model, h, history, split, metrics)
     print(f"best epoch {best_epoch(history)['epoch']} of {len(history)}, saved in {folder}")
     print(f"test accuracy {metrics['test']['accuracy']:.4f}")
@@ -339,7 +377,15 @@ def _train_command(args):
 def _evaluate_command(args):
     model, saved = load(args.folder)
     test = load_splits(**saved.description["split"]).test
-    return command_line.report_accuracy("mlp.py", evaluate(model, test)["accuracy"], saved, len(test.labels))
+    average_views = _averages_views(saved)
+    accuracy = evaluate(model, test, average_views)["accuracy"]
+    if average_views:
+        print(f"with one view of each image {evaluate(model, test)['accuracy']:.4f}, with ten:")
+    return command_line.report_accuracy("mlp.py", accuracy, saved, len(test.labels))
+
+
+def _averages_views(saved):
+    return MLPHyperparameters.from_json(saved.description["hyperparameters"]).average_views
 
 
 def _inspect_command(args):
@@ -354,10 +400,10 @@ def _inspect_command(args):
 
 
 def _predict_command(args):
-    model, _ = load(args.folder)
+    model, saved = load(args.folder)
     for path in args.pictures:
         image = read_picture(path, args.invert)
-        probabilities = softmax(predict_logits(model, image[np.newaxis]))[0]
+        probabilities = softmax(predict_logits(model, image[np.newaxis], _averages_views(saved)))[0]
         command_line.print_probabilities(path, probabilities, CLASS_NAMES)
     return 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from optuna.exceptions import StorageInternalError
 
 from data_preparation import DataError, load_splits
-from experiments import MODELS, RESULTS, libraries, networks, report, workers
+from experiments import MODELS, RESULTS, libraries, networks, workers
 from experiments.spaces import STUDIES
 from model_utils import command_line
 from model_utils.files import write_text
@@ -49,14 +49,15 @@ def _add_command(commands, name, function, text):
 
 def _add_study_command(commands, name, function, text):
     command = _add_command(commands, name, function, text)
-    command.add_argument("study", help=f"one of {', '.join(STUDIES)}")
+    group = "; or mlp or cnn, for all whose names begin so, one after the other" if name == "run" else ""
+    command.add_argument("study", help=f"one of {', '.join(STUDIES)}{group}")
     command.add_argument("--folder", type=Path, default=Path("runs/studies"), help="where the studies are kept")
     command.add_argument("--trials", type=int, help="how many, if not as many as declared")
     command.add_argument("--train-size", type=int, help="training images, if not as many as declared")
     if name == "run":
         command.add_argument("--workers", type=int, default=1, help="processes, or on Ray processors, to use")
         command.add_argument("--ray-address", help="of a Ray cluster to run on, such as auto")
-    if name == "export":
+    if name in ("run", "export"):
         command.add_argument("--results", type=Path, default=RESULTS, help="where the table goes")
 
 
@@ -65,9 +66,13 @@ def _open_study(args):
 
 
 def _run(args):
-    experiment, study = _open_study(args)
-    workers.run_study(args.study, experiment, study, args.workers, args.ray_address)
-    print(_table(study))
+    is_group = args.study in ("mlp", "cnn")
+    for name in [name for name in STUDIES if name.startswith(f"{args.study}_")] if is_group else [args.study]:
+        experiment, study = workers.open_study(name, args.folder, args.trials, args.train_size)
+        workers.run_study(name, experiment, study, args.workers, args.ray_address)
+        if (args.trials, args.train_size) == (None, None):  # as it is declared: the documents read it
+            _store(study, name, args.results)
+        print(_table(study))
     return 0
 
 
@@ -85,14 +90,17 @@ def _show(args):
 
 def _export(args):
     _, study = _open_study(args)
-    rows = study.rows()
-    if not rows:
+    if not study.rows():
         raise ValueError(f"{args.study}: no trial is finished yet")
-    path = args.results / f"study_{args.study}.csv"
-    write_csv(path, rows)
-    write_text(path.with_suffix(".json"), json.dumps(study.origin, indent=2) + "\n")
-    print(path)
+    print(_store(study, args.study, args.results))
     return 0
+
+
+def _store(study, name, folder):
+    path = folder / f"study_{name}.csv"
+    write_csv(path, study.rows())
+    write_text(path.with_suffix(".json"), json.dumps(study.origin, indent=2) + "\n")
+    return path
 
 
 def _table(study):
@@ -125,6 +133,8 @@ def _libraries(args):
 
 
 def _report(args):
+    from experiments import report
+
     report.write()
     print(f"{report.REPORT.name}, and as one page {report.HTML.relative_to(report.ROOT)}")
     return 0

@@ -167,27 +167,46 @@ def block_diagram(rows):
     return figure
 
 
-def ablations(groups, base):
-    """Draw what is changed in a base, group by group: the validation accuracy of each run and its mean.
+def learning_rates(curves):
+    """Draw accuracy against the learning rate, a line a choice through its means, with a bar from worst to best run.
 
     Parameters
     ----------
-    groups : dict of str to dict of str to sequence of float
-        For each group, for each change, the runs' accuracies.
-    base : sequence of float
-        Those of the base; the band is their range.
+    curves : dict of str to dict of float to sequence of float
+        For each choice, for each learning rate, the runs' accuracies.
     """
-    labels = [(group, label) for group, changes in groups.items() for label in changes]
-    figure, [[axes]] = new_figure(0.22 * len(labels) + 1)
-    axes.axvspan(min(base), max(base), color="tab:gray", alpha=0.3, label="base, all its runs")
-    for row, (group, label) in enumerate(labels):
-        accuracies = groups[group][label]
-        color = f"C{list(groups).index(group) % 10}"
-        axes.scatter(accuracies, [row] * len(accuracies), color=color, s=14, alpha=0.7)
-        axes.plot([np.mean(accuracies)] * 2, [row - 0.35, row + 0.35], color=color, linewidth=2)
-    axes.set_yticks(range(len(labels)), [f"{group}: {label}" for group, label in labels], fontsize=8)
+    figure, [[axes]] = new_figure(3.6)
+    for i, (choice, accuracies) in enumerate(curves.items()):
+        means = [np.mean(runs) for runs in accuracies.values()]
+        spread = [
+            [mean - min(runs) for mean, runs in zip(means, accuracies.values(), strict=True)],
+            [max(runs) - mean for mean, runs in zip(means, accuracies.values(), strict=True)],
+        ]
+        axes.errorbar(list(accuracies), means, spread, fmt=f"{'osD^vP'[i % 6]}-", capsize=3, label=choice)
+    rates = sorted({rate for accuracies in curves.values() for rate in accuracies})
+    axes.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy")
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates], rotation=45)
+    axes.minorticks_off()
+    best = max(np.mean(runs) for accuracies in curves.values() for runs in accuracies.values())
+    axes.set_ylim(best - 0.04, best + 0.005)  # what is further below has lost
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def dots(runs):
+    """Draw the accuracies of some settings, a dot a run and a line at the mean.
+
+    Parameters
+    ----------
+    runs : dict of str to sequence of float
+    """
+    figure, [[axes]] = new_figure(0.3 * len(runs) + 1)
+    for row, accuracies in enumerate(runs.values()):
+        axes.scatter(accuracies, [row] * len(accuracies), color="tab:blue", s=18, alpha=0.7)
+        axes.plot([np.mean(accuracies)] * 2, [row - 0.35, row + 0.35], color="tab:blue", linewidth=2)
+    axes.set_yticks(range(len(runs)), list(runs))
     axes.invert_yaxis()
     axes.set(xlabel="best validation accuracy: each run, and the mean")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower left", fontsize=8)
     return figure

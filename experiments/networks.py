@@ -115,10 +115,11 @@ def measure(folder):
     folder = Path(folder)
     facts = load_facts(folder)
     if facts.description["kind"] == "mlp":
-        model, _ = mlp.load(folder)
+        model, saved = mlp.load(folder)
+        average_views = mlp.MLPHyperparameters.from_json(saved.description["hyperparameters"]).average_views
 
         def predict_logits(images):
-            return mlp.predict_logits(model, images)
+            return mlp.predict_logits(model, images, average_views)
 
     else:
         predict_logits = cnn.load(folder, "cpu")[0].predict_logits

@@ -9,6 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.pruners import MedianPruner
 
 from experiments import RESULTS
+from experiments.steps import FINALS, SEEDS, STEPS, finish_final
 from experiments.stored import read_rows
 from experiments.study import Space
 from mlp import MLPHyperparameters
@@ -27,18 +28,30 @@ class Experiment(NamedTuple):
         From a trial's parameters to what differs from `base`, a dict.
     train_size : int
         Training images.
+    finish : function
+        What is done with each trained network: (model, hyperparameters, history, splits) to what is noted of it.
     """
 
     space: Space
     base: MLPHyperparameters | BackboneHyperparameters
     changes: Callable
     train_size: int
+    finish: Callable = lambda model, hyperparameters, history, splits: {}
+
+
+# A learning rate that suits each optimizer, from the first step of the argument. The search varies the factor on it:
+# one range of rates for all would suit some optimizers and rule out the others.
+USUAL_RATE = {"momentum": 0.05, "nesterov": 0.05, "rmsprop": 0.001, "adam": 0.001, "adamw": 0.001}
 
 
 def _mlp_changes(parameters):
-    """A rectangle of hidden layers; all else goes by its own name."""
+    """A rectangle of hidden layers, and a multiple of the optimizer's usual rate; all else goes by its own name."""
     parameters = dict(parameters)
-    return {"hidden_sizes": (parameters.pop("width"),) * parameters.pop("layers"), **parameters}
+    return {
+        "hidden_sizes": (parameters.pop("width"),) * parameters.pop("layers"),
+        "learning_rate": USUAL_RATE[parameters["optimizer"]] * parameters.pop("rate_factor"),
+        **parameters,
+    }
 
 
 KERNELS = {"2": (2,) * 5, "3": (3,) * 5, "5": (5,) * 5, "5 5 3 3 3": (5, 5, 3, 3, 3)}
@@ -72,37 +85,37 @@ def _cnn_changes(parameters):
     }
 
 
-MLP_SPACE = {
-    "layers": IntDistribution(1, 4),
-    "width": CategoricalDistribution((128, 256, 512)),
-    "activation": CategoricalDistribution(("relu", "leaky_relu", "elu", "sigmoid", "tanh")),
-    "init": CategoricalDistribution(("random", "Xavier", "He")),
-    "dropout": FloatDistribution(0.0, 0.5, step=0.1),
-    "batch_norm": CategoricalDistribution((False, True)),
-    "weight_decay": FloatDistribution(1e-5, 0.3, log=True),
-    "label_smoothing": FloatDistribution(0.0, 0.2, step=0.05),
-    "objective": CategoricalDistribution(("cross_entropy", "mean_squared_error")),
-    "optimizer": CategoricalDistribution(("momentum", "nesterov", "rmsprop", "adam", "adamw")),
-    "schedule": CategoricalDistribution(("constant", "step", "inverse_time", "cosine")),
-    "batch_size": CategoricalDistribution((64, 128, 256, 512)),
-    "learning_rate": FloatDistribution(1e-4, 0.2, log=True),
-    "flip": CategoricalDistribution((False, True)),
-    "shift": IntDistribution(0, 1),
-}
-
 STUDIES = {
-    "mlp": Experiment(
+    "mlp_search": Experiment(
         Space(
-            MLP_SPACE,
+            {
+                "layers": IntDistribution(1, 4),
+                "width": CategoricalDistribution((128, 256, 512)),
+                "activation": CategoricalDistribution(("relu", "leaky_relu", "elu", "sigmoid", "tanh")),
+                "init": CategoricalDistribution(("random", "Xavier", "He")),
+                "dropout": FloatDistribution(0.0, 0.5, step=0.1),
+                "batch_norm": CategoricalDistribution((False, True)),
+                "weight_decay": FloatDistribution(1e-5, 0.1, log=True),
+                "label_smoothing": FloatDistribution(0.0, 0.2, step=0.1),
+                "objective": CategoricalDistribution(("cross_entropy", "mean_squared_error")),
+                "optimizer": CategoricalDistribution(tuple(USUAL_RATE)),
+                "schedule": CategoricalDistribution(("constant", "step", "inverse_time", "cosine")),
+                "batch_size": CategoricalDistribution((64, 128, 256, 512)),
+                "rate_factor": FloatDistribution(0.1, 10, log=True),
+                "flip": CategoricalDistribution((False, True)),
+                "shift": IntDistribution(0, 2),
+            },
             n_trials=100,
-            # After ten trials, one that is worse than their median after its second epoch, or a later one, is given up.
-            pruner=MedianPruner(n_startup_trials=10, n_warmup_steps=2),
+            # The random ones are spread over the whole space and all trained to their end, so that importances mean
+            # something; the sampler that learns from them, and the pruner, come after.
+            n_random=60,
+            pruner=MedianPruner(n_startup_trials=60, n_warmup_steps=5),
         ),
-        MLPHyperparameters(epochs=8),
+        MLPHyperparameters(epochs=20),
         _mlp_changes,
-        train_size=24_000,
+        train_size=48_000,
     ),
-    "cnn": Experiment(
+    "cnn_search": Experiment(
         Space(
             {
                 "kernels": CategoricalDistribution(tuple(KERNELS)),
@@ -120,111 +133,18 @@ STUDIES = {
 }
 
 
-# What the search is held against: as many points of the same space, drawn at random, each to its end.
-STUDIES["mlp_random"] = STUDIES["mlp"]._replace(space=Space(MLP_SPACE, n_trials=100, sampler="random"))
+STUDIES |= {f"mlp_{name}": Experiment(step.space, step.base, step.changes, 48_000) for name, step in STEPS.items()}
 
-# The best combination of mlp_implementation.ipynb, for fewer epochs, and what is changed in it, one thing at a time.
-ABLATION_BASE = MLPHyperparameters(
-    hidden_sizes=(512, 256),
-    dropout=0.2,
-    batch_norm=True,
-    label_smoothing=0.1,
-    optimizer="adamw",
-    learning_rate=0.004,
-    schedule="cosine",
-    weight_decay=0.05,
-    batch_size=256,
-    flip=True,
-    epochs=10,
-)
-ABLATIONS = {
-    "layers": {
-        "1": {"hidden_sizes": (512,)},
-        "3": {"hidden_sizes": (512, 256, 128)},
-        "5": {"hidden_sizes": (512, 256, 128, 64, 32)},
-    },
-    "width": {
-        "128-64": {"hidden_sizes": (128, 64)},
-        "256-128": {"hidden_sizes": (256, 128)},
-        "1024-512": {"hidden_sizes": (1024, 512)},
-    },
-    "activation": {
-        "leaky_relu": {"activation": "leaky_relu"},
-        "elu": {"activation": "elu"},
-        "sigmoid": {"activation": "sigmoid"},
-        "tanh": {"activation": "tanh"},
-    },
-    "init": {
-        "random": {"init": "random"},
-        "Xavier": {"init": "Xavier"},
-    },
-    "dropout": {
-        "0": {"dropout": 0.0},
-        "0.1": {"dropout": 0.1},
-        "0.4": {"dropout": 0.4},
-    },
-    "batch norm": {
-        "none": {"batch_norm": False},
-        "none, rate 0.001": {"batch_norm": False, "learning_rate": 0.001},
-    },
-    "weight decay": {
-        "0": {"weight_decay": 0.0},
-        "0.2": {"weight_decay": 0.2},
-    },
-    "label smoothing": {
-        "0": {"label_smoothing": 0.0},
-        "0.2": {"label_smoothing": 0.2},
-    },
-    "objective": {
-        "mean squared error": {"objective": "mean_squared_error"},
-    },
-    "optimizer": {
-        "sgd, rate 0.5": {"optimizer": "sgd", "learning_rate": 0.5, "weight_decay": 5e-4},
-        "momentum, rate 0.1": {"optimizer": "momentum", "learning_rate": 0.1, "weight_decay": 5e-4},
-        "nesterov, rate 0.1": {"optimizer": "nesterov", "learning_rate": 0.1, "weight_decay": 5e-4},
-        "rmsprop, rate 0.002": {"optimizer": "rmsprop", "learning_rate": 0.002, "weight_decay": 5e-4},
-        "adam, rate 0.004": {"optimizer": "adam", "weight_decay": 5e-4},
-    },
-    "schedule": {
-        "constant": {"schedule": "constant"},
-        "step": {"schedule": "step"},
-        "inverse_time": {"schedule": "inverse_time"},
-    },
-    "batch size": {
-        "64": {"batch_size": 64},
-        "1024": {"batch_size": 1024},
-    },
-    "learning rate": {
-        "0.001": {"learning_rate": 0.001},
-        "0.016": {"learning_rate": 0.016},
-    },
-    "augmentation": {
-        "none": {"flip": False},
-        "mirrored and moved": {"shift": 1},
-    },
-}
-UNCHANGED = "as it is"
-
-
-def ablation(group, change):
-    """Return the name of a change among the study's settings."""
-    return f"{group}: {change}"
-
-
-SETTINGS = {UNCHANGED: {}} | {
-    ablation(group, change): differences
-    for group, changes in ABLATIONS.items()
-    for change, differences in changes.items()
-}
-STUDIES["mlp_ablations"] = Experiment(
+STUDIES["mlp_final"] = Experiment(
     Space(
-        {"setting": CategoricalDistribution(tuple(SETTINGS)), "seed": CategoricalDistribution((0, 1))},
-        n_trials=2 * len(SETTINGS),
+        {"model": CategoricalDistribution(tuple(FINALS)), "seed": CategoricalDistribution(SEEDS)},
+        n_trials=len(FINALS) * len(SEEDS),
         sampler="grid",
     ),
-    ABLATION_BASE,
-    lambda parameters: SETTINGS[parameters["setting"]] | {"seed": parameters["seed"]},
-    train_size=24_000,
+    MLPHyperparameters(),
+    lambda parameters: FINALS[parameters["model"]].changed() | {"seed": parameters["seed"]},
+    train_size=48_000,
+    finish=finish_final,
 )
 
 
@@ -275,5 +195,5 @@ def _ranked(name, rank):
     return distinct_points(name).iloc[rank - 1][[*STUDIES[name].space.distributions]].to_dict()
 
 
-STUDIES["mlp_best"] = _best_of("mlp", n_seeds=5)
-STUDIES["cnn_best"] = _best_of("cnn", n_seeds=3)
+STUDIES["mlp_best"] = _best_of("mlp_search", n_seeds=3)
+STUDIES["cnn_best"] = _best_of("cnn_search", n_seeds=3)

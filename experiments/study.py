@@ -36,6 +36,8 @@ class Space(NamedTuple):
     sampler : {"tpe", "random", "grid"}
         The tree-structured Parzen estimator of J. Bergstra et al., 2011, which learns from the trials before; points
         drawn at random; or every combination once.
+    n_random : int
+        How many trials are drawn at random before "tpe" takes over.
     pruner : optuna.pruners.BasePruner
         Which trials are given up early, by what they report; none unless asked for.
     seed : int
@@ -46,6 +48,7 @@ class Space(NamedTuple):
     distributions: dict
     n_trials: int
     sampler: str = "tpe"
+    n_random: int = 10
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     seed: int = 0
     shared: dict = {}  # noqa: RUF012  never changed
@@ -113,7 +116,9 @@ class Study:
             first = number  # of the trials with these parameters
             while first < len(trials) and "again" in trials[first].user_attrs:
                 first = trials[first].user_attrs["again"]
-            self._study.sampler = self._sampler(sum(other < first for other in begun))
+            n_before = sum(other < first for other in begun)
+            is_random = self.space.sampler == "random" or n_before < self.space.n_random
+            self._study.sampler = self._sampler(n_before, is_random)
             lock = self._lock_of(number)
             lock.acquire()
             try:
@@ -121,6 +126,8 @@ class Study:
             except BaseException:  # of which the trial is to be tried again
                 _let_go(lock)
                 raise
+            if self.space.sampler == "tpe":
+                trial.set_user_attr("sampled", "random" if is_random else "tpe")
             self._running[number] = trial, lock, worker
         return number, trial.params
 
@@ -171,6 +178,8 @@ class Study:
             for parameter, distribution in self.space.distributions.items()
         }
         origin = {"distributions": distributions, "sampler": self.space.sampler, "seed": self.space.seed}
+        if self.space.sampler == "tpe":
+            origin["n_random"] = self.space.n_random
         return json.loads(json.dumps(origin | self.space.shared))
 
     @property
@@ -202,6 +211,8 @@ class Study:
             if trial.state == TrialState.PRUNED and trial.intermediate_values:
                 value = max(trial.intermediate_values.values())
             row = {parameter: trial.params[parameter] for parameter in self.space.distributions}
+            if "sampled" in trial.user_attrs:
+                row["sampled"] = trial.user_attrs["sampled"]
             row |= {"state": trial.state.name.lower(), "value": math.nan if value is None else value}
             rows.append(row | {"steps": len(trial.intermediate_values)} | trial.user_attrs["note"])
         return sorted(rows, key=lambda row: [str(row[parameter]) for parameter in self.space.distributions])
@@ -232,12 +243,12 @@ class Study:
             )
         self._study = study
 
-    def _sampler(self, n_before):
+    def _sampler(self, n_before, is_random):
         """A generator of its own for each trial: what is suggested does not depend on how often trials were cut off."""
         seed = int(np.random.SeedSequence([self.space.seed, n_before]).generate_state(1)[0])
-        if self.space.sampler == "tpe":
-            return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-        return optuna.samplers.RandomSampler(seed)
+        if is_random:
+            return optuna.samplers.RandomSampler(seed)
+        return optuna.samplers.TPESampler(n_startup_trials=0, seed=seed, constant_liar=True)
 
     def _queue_cut_off(self):
         """Queue the parameters of running trials whose lock is free, each once, and close the trials."""

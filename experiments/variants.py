@@ -19,11 +19,13 @@ from model_utils.training import TrainingDiverged, best_epoch
 
 
 def train(hyperparameters, training, validation, on_epoch=None):
-    """Train an MLP or a backbone, whichever the hyperparameters describe; return the history."""
+    """Train an MLP or a backbone, whichever the hyperparameters describe; return it and its history."""
     h = hyperparameters
     if isinstance(h, BackboneHyperparameters):
-        return cnn.train(cnn.build(h).to(choose_device()), training, validation, h, on_epoch)
-    return mlp.train(mlp.build(h, math.prod(training[0].shape[1:])), training, validation, h, on_epoch)
+        backbone = cnn.build(h).to(choose_device())
+        return backbone, cnn.train(backbone, training, validation, h, on_epoch)
+    model = mlp.build(h, math.prod(training[0].shape[1:]))
+    return model, mlp.train(model, training, validation, h, on_epoch)
 
 
 def compare(training, validation, base, variants, seeds=(0,)):

@@ -1,10 +1,11 @@
 """Run the trials of a declared study: in one process or many, on this machine or on a Ray cluster."""
 
+import math
 import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from optuna import TrialPruned
 from optuna.exceptions import StorageInternalError
@@ -33,7 +34,8 @@ def open_study(name, folder, n_trials=None, train_size=None):
             check_count(argument, value)
     experiment = STUDIES[name]
     experiment = experiment._replace(train_size=train_size or experiment.train_size)
-    shared = {"base": asdict(experiment.base), "train_size": experiment.train_size}
+    # Only what differs from the defaults: a study goes on when a hyperparameter is added that it does without.
+    shared = {"base": experiment.base.changed(), "train_size": experiment.train_size}
     if experiment.space.sampler == "grid":  # what its choices stand for may change
         shared["changes"] = list(map(experiment.changes, experiment.space.grid()))
     space = experiment.space._replace(n_trials=n_trials or experiment.space.n_trials, shared=shared)
@@ -54,24 +56,30 @@ def run_trials(study, experiment, splits, worker=""):
     """
     while (taken := study.ask(worker)) is not None:
         number, parameters = taken
-        value, reason, pruned = None, "", False
+        value, reason, pruned, history, finished = None, "", False, [], {}
         started = time.perf_counter()
 
-        def on_epoch(row, number=number):
+        def on_epoch(row, number=number, history=history):
+            history.append(row)
             if study.report(number, row["epoch"], row["validation_accuracy"]):
                 raise TrialPruned
 
         try:
             h = replace(experiment.base, **experiment.changes(parameters))
-            history = train(h, splits.train, splits.validation, on_epoch)
+            model, _ = train(h, splits.train, splits.validation, on_epoch)
             value = best_epoch(history)["validation_accuracy"]
+            finished = experiment.finish(model, h, history, splits)
         except TrialPruned:
             pruned = True
         except (StorageInternalError, OSError, ImportError):
             raise  # not the trial's fault: it stays unfinished, and is tried again
         except Exception as error:  # a trial may fail in any way, and the study goes on
             reason = f"{type(error).__name__}: {error}"
-        note = {"seconds": round(time.perf_counter() - started, 2), "reason": reason}
+        note = finished | {
+            "train_accuracy": history[-1]["train_accuracy"] if history else math.nan,
+            "seconds": round(time.perf_counter() - started, 2),
+            "reason": reason,
+        }
         study.finish(number, value, note, pruned)
 
 

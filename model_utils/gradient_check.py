@@ -3,11 +3,46 @@
 import numpy as np
 
 
-def gradient_check(model, x, labels, objective, step=1e-5):
-    """Compare `model.backward` with central differences of the loss, parameter by parameter.
+def numerical_gradient(function, x, step=1e-5):
+    """Compute the gradient of a function by central differences.
 
-    For each parameter, the derivative is close to (loss(theta + h) - loss(theta - h)) / 2h, with an error of order
-    h^2. The dropout masks are drawn from the same random state each time, so the loss is one fixed function of the
+    The derivative by one entry is close to (f(x + h) - f(x - h)) / 2h, with an error of order h^2.
+
+    Parameters
+    ----------
+    function : callable
+        () -> float, of the current values of `x`.
+    x : ndarray of float64
+        Changed one entry at a time, and back.
+    step : float
+        h.
+
+    Returns
+    -------
+    ndarray, of the shape of `x`
+    """
+    gradient = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        value = x[index]
+        x[index] = value + step
+        above = function()
+        x[index] = value - step
+        below = function()
+        x[index] = value
+        gradient[index] = (above - below) / (2 * step)
+    return gradient
+
+
+def relative_error(gradient, differences):
+    """Return |g - d| / (|g| + |d|), with Euclidean norms: 0 where both agree, 1 where they have nothing in common."""
+    distance = np.linalg.norm(gradient - differences)
+    return float(distance / (np.linalg.norm(gradient) + np.linalg.norm(differences)))
+
+
+def gradient_check(model, x, labels, objective, step=1e-5):
+    """Compare `model.backward` with central differences of the loss, by each parameter and each input.
+
+    The dropout masks are drawn from the same random state each time, so the loss is one fixed function of the
     parameters.
 
     Parameters
@@ -25,8 +60,8 @@ def gradient_check(model, x, labels, objective, step=1e-5):
     Returns
     -------
     dict of str to float
-        For each weight matrix, bias and batch-norm scale the relative error |g - d| / (|g| + |d|) between gradient g
-        and difference d, with Euclidean norms.
+        For each weight matrix, bias and batch-norm scale, and for x, the relative error between gradient and
+        differences.
 
     Raises
     ------
@@ -41,21 +76,15 @@ def gradient_check(model, x, labels, objective, step=1e-5):
         model.rng.bit_generator.state = random_state
         return objective(model.forward(x, training=True), labels)
 
+    x = np.array(x, np.float64)
     _, dlogits = loss_and_gradient()
-    model.backward(dlogits)
-    errors = {}
-    for name, parameters in model.named_parameters.items():
-        differences = np.empty_like(parameters)
-        for index in np.ndindex(parameters.shape):
-            value = parameters[index]
-            parameters[index] = value + step
-            loss_above, _ = loss_and_gradient()
-            parameters[index] = value - step
-            loss_below, _ = loss_and_gradient()
-            parameters[index] = value
-            differences[index] = (loss_above - loss_below) / (2 * step)
-        gradients = model.named_gradients[name]
-        distance = np.linalg.norm(gradients - differences)
-        errors[name] = float(distance / (np.linalg.norm(gradients) + np.linalg.norm(differences)))
+    dx = model.backward(dlogits, return_dx=True)
+    errors = {
+        name: relative_error(gradient, numerical_gradient(lambda: loss_and_gradient()[0], array, step))
+        for name, array, gradient in [
+            *((name, array, model.named_gradients[name].copy()) for name, array in model.named_parameters.items()),
+            ("x", x, dx),
+        ]
+    }
     model.rng.bit_generator.state = random_state
     return errors

@@ -20,6 +20,10 @@ class Hyperparameters:
         for f in fields(self):
             f.metadata["check"](f.name, getattr(self, f.name))
 
+    def changed(self):
+        """Return, as a dict, the fields whose values are not their defaults."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
     @classmethod
     def from_json(cls, values):
         """Make an instance from a dict that went through JSON, which knows lists only, no tuples."""

@@ -160,7 +160,7 @@ class MLP:
         self.layer_inputs = inputs if training else None
         return logits
 
-    def backward(self, dlogits):
+    def backward(self, dlogits, return_dx=False):
         """Compute the gradient of the loss with respect to every parameter, into `gradients`.
 
         Write dv for d(loss)/dv. From logits to inputs, each line of the forward pass is answered by the chain rule:
@@ -172,6 +172,13 @@ class MLP:
         ----------
         dlogits : ndarray of float, shape (N, K)
             d(loss)/d(logits) for the batch that `forward(x, training=True)` saw last.
+        return_dx : bool
+            Go one step further, to the inputs: whatever computed them can learn from their gradient.
+
+        Returns
+        -------
+        ndarray, shape (N, D), or None
+            d(loss)/dx if it is asked for.
 
         Raises
         ------
@@ -195,7 +202,7 @@ class MLP:
                 self.norms[l].backward(dz)  # (N, H)  through z = gamma x_hat(a W) + b, down to a W
             np.matmul(a.T, dz, out=self.dW[l])  # (D, H)  dW = a^T dz
             if l == 0:
-                return  # nobody asks for dx
+                return dz @ self.W[0].T if return_dx else None  # (N, D)  dx = dz W^T
             da = np.matmul(dz, self.W[l].T, out=self._dactivations[l - 1][:n])  # (N, D)  da = dz W^T
             if self.dropout:
                 da *= self._masks[l - 1][:n]  # (N, D)

@@ -302,6 +302,18 @@ def test_augment_refuses(images, shift, message):
         dp.augment(images, np.random.default_rng(0), shift=shift)
 
 
+@pytest.mark.q2b
+def test_ten_views_are_the_image_its_neighbours_and_their_mirror_images(small_splits):
+    images = small_splits.train.images[:5].copy()
+    images[:, [0, -1]] = images[:, :, [0, -1]] = 0  # so that nothing is lost when an image moves by a pixel
+    views = dp.ten_views(images)
+    assert views.shape == (10, *images.shape)
+    assert views.dtype == np.uint8
+    moved = [images, *(np.roll(images, step, axis) for step, axis in ((1, 1), (-1, 1), (1, 2), (-1, 2)))]
+    for view, expected in zip(views, [*moved, *(image[:, :, ::-1] for image in moved)], strict=True):
+        np.testing.assert_array_equal(view, expected)
+
+
 @pytest.mark.q1
 def test_batches_visit_every_image_once_with_its_label():
     x = np.arange(10.0)[:, np.newaxis] * np.ones(3)

@@ -1,7 +1,7 @@
 """Measure what a study costs besides its trials, what a second worker gains, and that kills lose nothing: make bench.
 
-The study is `python -m experiments run mlp_random`, whose trials are the same whoever runs them in whatever order. Two
-workers run it as it is declared. On fewer images, one worker and then two run the whole of it, each worker on a
+The study is `python -m experiments run mlp_optimizer`, whose trials are the same whoever runs them in whatever order.
+Two workers run it as it is declared. On fewer images, one worker and then two run the whole of it, each worker on a
 processor core of its own. And a shorter one is killed with SIGKILL, all its processes at once, at twenty random
 moments, and finished.
 """
@@ -25,7 +25,7 @@ from experiments.workers import open_study
 from model_utils.tables import write_csv
 
 STORED, KILLS_STORED = RESULTS / "study_speed.csv", RESULTS / "study_kills.csv"
-NAME = "mlp_random"
+NAME = "mlp_optimizer"
 TRIALS = STUDIES[NAME].space.n_trials
 # Workers, training images.
 RUNS = ((2, STUDIES[NAME].train_size), (1, 6_000), (2, 6_000))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model_utils.gradient_check import gradient_check
+from model_utils.gradient_check import gradient_check, numerical_gradient, relative_error
 from model_utils.layers import ACTIVATIONS
 from model_utils.losses import cross_entropy
 from model_utils.mlp import MLP
@@ -29,3 +29,18 @@ def test_gradient_check_leaves_parameters_and_random_state_as_they_were():
     gradient_check(model, x, labels, cross_entropy)
     np.testing.assert_array_equal(model.parameters, parameters)
     assert model.rng.bit_generator.state == random_state
+
+
+def test_numerical_gradient_is_that_of_a_known_function():
+    """The gradient of sum(x^3) is 3 x^2."""
+    values = np.random.default_rng(3).normal(size=(3, 4))
+    before = values.copy()
+    gradient = numerical_gradient(lambda: float(np.sum(values**3)), values)
+    assert relative_error(gradient, 3 * before**2) < 1e-9
+    np.testing.assert_array_equal(values, before)
+
+
+def test_relative_error_is_0_for_equal_and_1_for_opposite_gradients():
+    gradient = np.array([3.0, 4.0])
+    assert relative_error(gradient, gradient) == 0
+    assert relative_error(gradient, -gradient) == 1

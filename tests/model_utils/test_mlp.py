@@ -201,7 +201,7 @@ def test_backward_matches_finite_differences(activation, objective, dropout, bat
     for label_smoothing in (0.0, 0.1):
         loss = partial(OBJECTIVES[objective], label_smoothing=label_smoothing)
         errors = gradient_check(model, x, labels, loss)
-        assert errors.keys() == model.named_parameters.keys()
+        assert errors.keys() == model.named_parameters.keys() | {"x"}
         assert all(error < 1e-6 for error in errors.values()), errors
 
 
@@ -210,7 +210,7 @@ def test_backward_matches_finite_differences(activation, objective, dropout, bat
 def test_backward_matches_finite_differences_without_hidden_layers(objective):
     model = MLP(7, (), 4, dtype=np.float64)
     errors = gradient_check(model, x, labels, OBJECTIVES[objective])
-    assert errors.keys() == {"W1", "b1"}
+    assert errors.keys() == {"W1", "b1", "x"}
     assert all(error < 1e-6 for error in errors.values()), errors
 
 
@@ -223,12 +223,14 @@ def test_backward_matches_autograd_in_float64(activation, objective, dropout, ba
     model = random_mlp(activation=activation, dropout=dropout, batch_norm=batch_norm)
     logits = model.forward(x, training=True)
     loss, dlogits = OBJECTIVES[objective](logits, labels, label_smoothing=0.1)
-    model.backward(dlogits)
+    dx = model.backward(dlogits, return_dx=True)
 
     masks = [mask[:N] for mask in model._masks] if dropout else None
     twin, parameters = torch_twin(model, masks)
-    torch_loss = TORCH_OBJECTIVES[objective](twin(torch.from_numpy(x)), torch.from_numpy(labels), label_smoothing=0.1)
+    torch_x = torch.tensor(x, requires_grad=True)
+    torch_loss = TORCH_OBJECTIVES[objective](twin(torch_x), torch.from_numpy(labels), label_smoothing=0.1)
     torch_loss.backward()
+    assert relative_error(dx, torch_x.grad.numpy()) < 1e-10
     assert loss == pytest.approx(torch_loss.item(), rel=1e-12)
     assert parameters.keys() == model.named_gradients.keys()
     for name, gradient in model.named_gradients.items():
