@@ -9,7 +9,7 @@ from pathlib import Path
 from optuna.exceptions import StorageInternalError
 
 from data_preparation import DataError, load_splits
-from experiments import MODELS, RESULTS, libraries, networks, workers
+from experiments import MODELS, RESULTS, libraries, networks, report, workers
 from experiments.spaces import STUDIES
 from model_utils import command_line
 from model_utils.files import write_text
@@ -133,8 +133,6 @@ def _libraries(args):
 
 
 def _report(args):
-    from experiments import report
-
     report.write()
     print(f"{report.REPORT.name}, and as one page {report.HTML.relative_to(report.ROOT)}")
     return 0

@@ -2,7 +2,6 @@
 
 import json
 import re
-import statistics
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import cnn
 from experiments import RESULTS
 from experiments.networks import load_networks
 from experiments.stored import read_rows
+from experiments.variants import mean_and_std
 from model_utils.cnn_backbone import CNNHyperparameters
 from model_utils.files import write_text
 from model_utils.tables import markdown_table
@@ -74,12 +74,6 @@ def seeds_sentence():
         f"seeds: test accuracy {mean_and_std(rows['test'])} (mean and standard deviation); the backbone's own head "
         f"{mean_and_std(rows['head_test'])}."
     )
-
-
-def mean_and_std(values):
-    """Write the mean, and with more than one value the standard deviation."""
-    text = f"{statistics.mean(values):.4f}"
-    return text + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")
 
 
 def settings_table():

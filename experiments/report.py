@@ -5,19 +5,14 @@ is computed here. Nothing is trained.
 """
 
 import statistics
-import warnings
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
-import optuna
 from nbconvert import HTMLExporter
-from optuna.visualization.matplotlib import plot_parallel_coordinate, plot_param_importances
 
-from experiments import FIGURES, RESULTS, ROOT, figures, speed, variants
+from experiments import FIGURES, RESULTS, ROOT, figures, speed, steps, variants
 from experiments.documents import (
-    mean_and_std,
     results_table,
     seeds_sentence,
     settings_table,
@@ -26,16 +21,14 @@ from experiments.documents import (
 from experiments.libraries import libraries_table
 from experiments.networks import load_networks, measured_models_table, networks_table
 from experiments.spaces import (
-    ABLATIONS,
     CHANNELS,
     KERNELS,
     POOLINGS,
-    STUDIES,
-    UNCHANGED,
-    ablation,
     architecture,
     distinct_points,
-    stored_study,
+    importances,
+    repeated_table,
+    search_table,
     stored_trials,
 )
 from experiments.stored import read_rows
@@ -57,45 +50,7 @@ def stored_histories(name):
     return variants.by_run(read_rows(RESULTS / f"{name}.csv"))
 
 
-def values_by(trials, parameter):
-    """Return the values of complete trials, a list for each value of a parameter."""
-    complete = trials[trials["state"] == "complete"]
-    return complete.groupby(parameter)["value"].apply(list)
-
-
-def ablations():
-    """Return the base's accuracies, and for each group, for each change, those of its runs."""
-    runs = values_by(stored_trials("mlp_ablations"), "setting")
-    groups = {
-        group: {change: runs[ablation(group, change)] for change in changes} for group, changes in ABLATIONS.items()
-    }
-    return runs[UNCHANGED], groups
-
-
-def importance_evaluator():
-    """By functional analysis of variance, F. Hutter et al., "An efficient approach for assessing hyperparameter
-    importance", 2014.
-    """
-    return optuna.importance.FanovaImportanceEvaluator(seed=0)
-
-
 # Figures -------------------------------------------------------------------------------------------------------------
-
-
-def search_figures(name):
-    """Draw how much each parameter of a search matters, and the trials as lines through the six that matter most."""
-    study, target = stored_study(name), "validation accuracy"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        with plt.style.context("default"):  # Optuna changes the style for good
-            importance = plot_param_importances(study, evaluator=importance_evaluator(), target_name=target)
-        most = [label.get_text() for label in importance.get_yticklabels()][-6:]
-        with plt.style.context("default"):
-            trials = plot_parallel_coordinate(study, params=most, target_name=target)
-    for axes in (importance, trials):
-        axes.figure.set_size_inches(10, 5)
-        axes.figure.tight_layout()
-    return importance.figure, trials.figure
 
 
 def architecture_diagram():
@@ -133,7 +88,6 @@ def architecture_diagram():
 
 def draw_figures():
     """Draw every figure of the report; return them by name."""
-    base, groups = ablations()
     runs = stored_histories("cnn_architectures")
     grids = [
         [
@@ -142,19 +96,15 @@ def draw_figures():
         ]
         for pooling in POOLINGS
     ]
-    importance, search = search_figures("mlp")
-    _, cnn_search = search_figures("cnn")
     return {
         "architectures": architecture_diagram(),
-        "search": search,
-        "importance": importance,
-        "ablations": figures.ablations(groups, base),
-        "candidates": figures.comparison(stored_histories("mlp_candidates"), "MLP, at full length"),
+        "learning_rates": figures.learning_rates(steps.by_rate("optimizer")),
+        "regularisation": figures.dots(step_accuracies("regularisation")),
+        "importance": figures.bars(importances("mlp_search"), "share of the variance explained"),
         "cnn_grid": figures.accuracy_grids(
             np.array(grids), [f"{name} pooling" for name in POOLINGS], list(CHANNELS), [f"kernels {k}" for k in KERNELS]
         ),
         "cnn_finalists": figures.comparison(stored_histories("cnn_finalists"), "CNN, finalists"),
-        "cnn_search": cnn_search,
         "cnn_inits": figures.comparison(stored_histories("cnn_inits"), "CNN, initial weights"),
         "lenet_steps": figures.comparison(stored_histories("lenet_steps"), "LeNet, step by step"),
         "growth": speed.growth_figure(),
@@ -172,36 +122,26 @@ def draw_figures():
 # Text ----------------------------------------------------------------------------------------------------------------
 
 
-def ablation_rows():
-    """List what each change costs, or gains, against the base, the largest loss first."""
-    base, groups = ablations()
-    differences = {
-        ablation(group, change): statistics.mean(accuracies) - statistics.mean(base)
-        for group, changes in groups.items()
-        for change, accuracies in changes.items()
-    }
-    return sorted(differences.items(), key=lambda item: item[1])
+def step_accuracies(name):
+    """Return the accuracies of the runs of each choice of a step, at its best learning rate."""
+    return {choice: variants.best_accuracies(runs) for choice, runs in steps.at_best_rates(name).items()}
 
 
-def search_table(name, n=5):
-    """Lay out the best points of a search, a column each."""
-    points = distinct_points(name).head(n)
-    lines = [[parameter, *map(_short, points[parameter])] for parameter in STUDIES[name].space.distributions]
-    lines.append(["validation accuracy", *(f"{value:.4f}" for value in points["value"])])
-    return markdown_table(["", *map(str, range(1, len(points) + 1))], lines)
-
-
-def _short(value):
-    """A number as short as it reads well; anything else as it is."""
-    return f"{value:.3g}" if isinstance(value, float) else value
-
-
-def repeated_table(name):
-    """Lay out the repetition of a search's best points over several seeds."""
-    rows = [
-        (rank, mean_and_std(values), len(values)) for rank, values in values_by(stored_trials(name), "rank").items()
-    ]
-    return markdown_table(["rank in the search", "best validation accuracy", "n"], rows)
+def steps_table():
+    """Lay out what each step of question 2f varied, found and decided."""
+    rows = []
+    for name, step in steps.STEPS.items():
+        accuracies = step_accuracies(name)
+        best, worst = (pick(accuracies, key=lambda c: statistics.mean(accuracies[c])) for pick in (max, min))
+        rows.append(
+            (
+                step.varied,
+                len(step.choices),
+                *(f"{choice}: {variants.mean_and_std(accuracies[choice])}" for choice in (best, worst)),
+                step.decided,
+            )
+        )
+    return markdown_table(["varied", "choices", "best", "worst", "decided"], rows)
 
 
 def marginal_table(name, *parameters):
@@ -213,10 +153,8 @@ def marginal_table(name, *parameters):
 
 def values():
     """Return all that the template names."""
-    states = stored_trials("mlp")["state"].value_counts()
-    changes = ablation_rows()
-    base, _ = ablations()
-    importances = optuna.importance.get_param_importances(stored_study("mlp"), evaluator=importance_evaluator())
+    search = stored_trials("mlp_search")
+    states = search["state"].value_counts()
     return {
         "models": measured_models_table(),
         "seeds": seeds_sentence(),
@@ -229,23 +167,19 @@ def values():
         "cnn_accuracy": speed.cnn_accuracy_text(),
         "prediction": speed.prediction_text(),
         "study_speed": speed.study_text(),
-        "n_trials": states.sum(),
+        "steps": steps_table(),
+        "n_trials": len(search),
+        "n_random": (search["sampled"] == "random").sum(),
         "n_pruned": states.get("pruned", 0),
         "n_failed": states.get("fail", 0),
-        "search_best": f"{distinct_points('mlp')['value'].max():.4f}",
-        "search_table": search_table("mlp"),
+        "search_table": search_table("mlp_search"),
         "search_repeated": repeated_table("mlp_best"),
-        "importances": ", ".join(f"{name} {share:.0%}" for name, share in list(importances.items())[:4]),
-        "ablation_base": mean_and_std(base),
-        "ablations_lost": "; ".join(f"{name} {difference:+.4f}" for name, difference in changes[:8]),
-        "ablations_gained": "; ".join(f"{name} {difference:+.4f}" for name, difference in changes[:-5:-1]),
-        "candidates": variants.describe(stored_histories("mlp_candidates")),
         "cnn_finalists": variants.describe(stored_histories("cnn_finalists")),
-        "cnn_n_trials": len(stored_trials("cnn")),
-        "cnn_n_points": len(distinct_points("cnn")),
-        "cnn_search_table": search_table("cnn"),
-        "cnn_search_kernels": marginal_table("cnn", "kernels"),
-        "cnn_search_init": marginal_table("cnn", "epochs", "init"),
+        "cnn_n_trials": len(stored_trials("cnn_search")),
+        "cnn_n_points": len(distinct_points("cnn_search")),
+        "cnn_search_table": search_table("cnn_search"),
+        "cnn_search_kernels": marginal_table("cnn_search", "kernels"),
+        "cnn_search_init": marginal_table("cnn_search", "epochs", "init"),
         "cnn_repeated": repeated_table("cnn_best"),
         "cnn_inits": variants.describe(stored_histories("cnn_inits")),
         "lenet_steps": variants.describe(stored_histories("lenet_steps")),

@@ -1,6 +1,7 @@
 """The declared studies: what each searches, what it trains, and on how many images; and what was stored of them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -9,11 +10,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.pruners import MedianPruner
 
 from experiments import RESULTS
-from experiments.steps import FINALS, SEEDS, STEPS, finish_final
+from experiments.steps import FINALS, REGULARISATION, SEEDS, STEPS, finish_final
 from experiments.stored import read_rows
 from experiments.study import Space
+from experiments.variants import mean_and_std
 from mlp import MLPHyperparameters
 from model_utils.cnn_backbone import BackboneHyperparameters, CNNHyperparameters
+from model_utils.tables import markdown_table
 
 
 class Experiment(NamedTuple):
@@ -85,7 +88,9 @@ def _cnn_changes(parameters):
     }
 
 
-STUDIES = {
+STUDIES = {f"mlp_{name}": Experiment(step.space, step.base, step.changes, 48_000) for name, step in STEPS.items()}
+
+STUDIES |= {
     "mlp_search": Experiment(
         Space(
             {
@@ -105,11 +110,11 @@ STUDIES = {
                 "flip": CategoricalDistribution((False, True)),
                 "shift": IntDistribution(0, 2),
             },
-            n_trials=100,
+            n_trials=60,
             # The random ones are spread over the whole space and all trained to their end, so that importances mean
             # something; the sampler that learns from them, and the pruner, come after.
-            n_random=60,
-            pruner=MedianPruner(n_startup_trials=60, n_warmup_steps=5),
+            n_random=40,
+            pruner=MedianPruner(n_startup_trials=40, n_warmup_steps=5),
         ),
         MLPHyperparameters(epochs=20),
         _mlp_changes,
@@ -133,21 +138,6 @@ STUDIES = {
 }
 
 
-STUDIES |= {f"mlp_{name}": Experiment(step.space, step.base, step.changes, 48_000) for name, step in STEPS.items()}
-
-STUDIES["mlp_final"] = Experiment(
-    Space(
-        {"model": CategoricalDistribution(tuple(FINALS)), "seed": CategoricalDistribution(SEEDS)},
-        n_trials=len(FINALS) * len(SEEDS),
-        sampler="grid",
-    ),
-    MLPHyperparameters(),
-    lambda parameters: FINALS[parameters["model"]].changed() | {"seed": parameters["seed"]},
-    train_size=48_000,
-    finish=finish_final,
-)
-
-
 def stored_trials(name):
     """Read the trials of an exported study, a row each, as a DataFrame."""
     space = STUDIES[name].space.distributions
@@ -163,15 +153,52 @@ def distinct_points(name):
     return points.sort_values("value", ascending=False, kind="stable")
 
 
-def stored_study(name):
-    """Return an exported study as Optuna's own, which its plots and importances take."""
+def values_by(trials, parameter):
+    """Return the values of complete trials, a list for each value of a parameter."""
+    complete = trials[trials["state"] == "complete"]
+    return complete.groupby(parameter)["value"].apply(list)
+
+
+def search_table(name, n=5):
+    """Lay out the best points of a search, a column each."""
+    points = distinct_points(name).head(n)
+    lines = [[parameter, *map(_short, points[parameter])] for parameter in STUDIES[name].space.distributions]
+    lines.append(["validation accuracy", *(f"{value:.4f}" for value in points["value"])])
+    return markdown_table(["", *map(str, range(1, len(points) + 1))], lines)
+
+
+def _short(value):
+    """A number as short as it reads well; anything else as it is."""
+    return f"{value:.3g}" if isinstance(value, float) else value
+
+
+def repeated_table(name):
+    """Lay out the repetition of a search's best points over several seeds."""
+    rows = [
+        (rank, mean_and_std(values), len(values)) for rank, values in values_by(stored_trials(name), "rank").items()
+    ]
+    return markdown_table(["rank in the search", "best validation accuracy", "n"], rows)
+
+
+def importances(name):
+    """Return the share of the accuracy's variance that each hyperparameter explains among a search's random trials.
+
+    By functional analysis of variance, F. Hutter et al., "An efficient approach for assessing hyperparameter
+    importance", 2014. The trials that a sampler chose are left out: they crowd where it found the accuracy high.
+
+    Returns
+    -------
+    dict of str to float
+        The largest first.
+    """
     distributions = STUDIES[name].space.distributions
     study = optuna.create_study(direction="maximize")
     trials = stored_trials(name)
-    for row in trials[trials["state"] == "complete"].to_dict("records"):
+    for row in trials[(trials["state"] == "complete") & (trials["sampled"] == "random")].to_dict("records"):
         parameters = {parameter: row[parameter] for parameter in distributions}
         study.add_trial(optuna.trial.create_trial(params=parameters, distributions=distributions, value=row["value"]))
-    return study
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
 def _parse(distribution, text):
@@ -180,12 +207,13 @@ def _parse(distribution, text):
     return int(text) if isinstance(distribution, IntDistribution) else float(text)
 
 
-def _best_of(name, n_seeds):
+def _best_of(name, base):
     """Declare a study of another study's three best points with new seeds: what was best of many was lucky, too."""
     experiment = STUDIES[name]
-    space = {"rank": CategoricalDistribution((1, 2, 3)), "seed": CategoricalDistribution(tuple(range(1, n_seeds + 1)))}
+    space = {"rank": CategoricalDistribution((1, 2, 3)), "seed": CategoricalDistribution((1, 2, 3))}
     return experiment._replace(
-        space=Space(space, n_trials=3 * n_seeds, sampler="grid"),
+        space=Space(space, n_trials=9, sampler="grid"),
+        base=base,
         changes=lambda parameters: experiment.changes(_ranked(name, parameters["rank"])) | {"seed": parameters["seed"]},
     )
 
@@ -195,5 +223,17 @@ def _ranked(name, rank):
     return distinct_points(name).iloc[rank - 1][[*STUDIES[name].space.distributions]].to_dict()
 
 
-STUDIES["mlp_best"] = _best_of("mlp_search", n_seeds=3)
-STUDIES["cnn_best"] = _best_of("cnn_search", n_seeds=3)
+# At the length of the step that they are held against.
+STUDIES["mlp_best"] = _best_of("mlp_search", replace(STUDIES["mlp_search"].base, epochs=REGULARISATION.base.epochs))
+STUDIES["cnn_best"] = _best_of("cnn_search", STUDIES["cnn_search"].base)
+STUDIES["mlp_final"] = Experiment(
+    Space(
+        {"model": CategoricalDistribution(tuple(FINALS)), "seed": CategoricalDistribution(SEEDS)},
+        n_trials=len(FINALS) * len(SEEDS),
+        sampler="grid",
+    ),
+    MLPHyperparameters(),
+    lambda parameters: FINALS[parameters["model"]].changed() | {"seed": parameters["seed"]},
+    train_size=48_000,
+    finish=finish_final,
+)

@@ -162,7 +162,6 @@ REGULARISATION = Step(
     LONGER,
     {
         "none": {},
-        "weight decay 0.01": {"weight_decay": 0.01},
         "weight decay 0.1": {"weight_decay": 0.1},
         "dropout 0.1": {"dropout": 0.1},
         "dropout 0.3": {"dropout": 0.3},
@@ -265,8 +264,5 @@ def mean_accuracy(name, setting):
 
 def final_accuracies():
     """Return, for each final model, its test accuracy over the seeds: mean, standard deviation and n, as text."""
-    rows = read_rows(RESULTS / "study_mlp_final.csv", converters={"model": str})
-    return {
-        model: f"{runs['test'].mean():.4f} ± {runs['test'].std():.4f} (n = {len(runs)})"
-        for model, runs in rows.groupby("model")
-    }
+    rows = read_rows(RESULTS / "study_mlp_final.csv")
+    return {model: f"{variants.mean_and_std(runs['test'])}, n = {len(runs)}" for model, runs in rows.groupby("model")}

@@ -1,6 +1,7 @@
 """A few variants side by side: train them, store the runs, tell results from noise."""
 
 import math
+import statistics
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,12 @@ def best_accuracies(runs):
     return [best_epoch(run)["validation_accuracy"] for run in runs]
 
 
+def mean_and_std(values):
+    """Write the mean, and with more than one value the standard deviation."""
+    text = f"{statistics.mean(values):.4f}"
+    return text + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")
+
+
 def describe(histories):
     """Lay out what `compare` returned, and say which differences stand out from the noise.
 
@@ -139,7 +146,7 @@ def describe(histories):
     rows = [
         (
             label,
-            f"{means[label]:.4f}" + (f" ± {stds[label]:.4f}" if is_repeated else ""),
+            mean_and_std(bests[label]),
             len(runs),
             f"{np.mean([run[-1]['train_accuracy'] for run in runs]):.4f}",
         )

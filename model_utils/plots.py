@@ -148,7 +148,8 @@ def computational_graph():
             axes.annotate("", (x - 0.06, 0.2), (x - 0.06, 0.85), arrowprops=forward)
             if d_first:
                 axes.annotate("", (x + 0.06, 0.85), (x + 0.06, 0.2), arrowprops=backward)
-                axes.text(x, 1.6, f"{d_first}\n{d_second}", color="tab:red", linespacing=1.5, **text)
+                axes.text(x, 1.8, d_first, color="tab:red", **text)
+                axes.text(x, 1.5, d_second, color="tab:red", **text)
     axes.set(xlim=(-0.6, 8.6), ylim=(-0.8, 1.9))
     axes.axis("off")
     return figure

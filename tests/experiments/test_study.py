@@ -78,6 +78,21 @@ def test_suggestions_do_not_depend_on_interruptions(tmp_path, sampler):
     assert (run("other values", sign=-1) == unbroken) == (sampler == "random")
 
 
+def test_random_trials_come_first_whatever_they_are_worth(tmp_path):
+    space = TPE._replace(n_trials=8, n_random=5)
+
+    def run(name, sign):
+        study = Study(tmp_path / name, "test", space)
+        while (taken := study.ask()) is not None:
+            study.finish(taken[0], sign * taken[1]["x"])
+        return [(trial.params["x"], trial.user_attrs["sampled"]) for trial in study.trials]
+
+    up, down = run("up", 1), run("down", -1)
+    assert [sampled for _, sampled in up] == ["random"] * 5 + ["tpe"] * 3
+    assert up[:5] == down[:5]
+    assert up[5:] != down[5:]
+
+
 @pytest.mark.parametrize("space", [TPE, GRID])
 def test_trial_that_is_cut_off_again_at_once_is_not_lost(tmp_path, space):
     study = Study(tmp_path, "test", space)

@@ -33,10 +33,11 @@ TPE = Space({"x": FloatDistribution(0.0, 1.0)}, n_trials=4)
 
 
 def test_study_whose_choices_stand_for_something_else_is_refused(tmp_path, monkeypatch):
-    workers.open_study("mlp_ablations", tmp_path)[1].ask()
-    monkeypatch.setitem(spaces.SETTINGS, spaces.ablation("layers", "1"), {"hidden_sizes": (64,)})
+    workers.open_study("mlp_optimizer", tmp_path)[1].ask()
+    others = spaces.STUDIES["mlp_optimizer"]._replace(changes=lambda parameters: {"epochs": 7})
+    monkeypatch.setitem(spaces.STUDIES, "mlp_optimizer", others)
     with pytest.raises(ValueError, match=r"begun with other settings \(changes\)"):
-        workers.open_study("mlp_ablations", tmp_path)
+        workers.open_study("mlp_optimizer", tmp_path)
 
 
 def test_trials_that_raise_or_diverge_are_recorded_and_the_study_goes_on(tmp_path, small_splits):
@@ -77,6 +78,24 @@ def test_trial_is_given_up_in_the_epoch_in_which_it_is_worse_than_the_others(tmp
     assert states == {0.05: ("complete", 4), 0.06: ("complete", 4), 0.0: ("pruned", 2)}
 
 
+def test_a_trial_notes_its_training_accuracy_and_what_its_experiment_makes_of_the_network(tmp_path, small_splits):
+    space = Space({"seed": CategoricalDistribution((0,))}, n_trials=1, sampler="grid")
+
+    def finish(model, hyperparameters, history, splits):
+        return {"test": mlp.evaluate(model, splits.test)["accuracy"], "epochs": len(history)}
+
+    study = Study(tmp_path, "test", space)
+    experiment = spaces.Experiment(space, mlp.MLPHyperparameters(epochs=2), dict, 3000, finish)
+    workers.run_trials(study, experiment, small_splits)
+    (row,) = study.rows()
+    model = mlp.build(experiment.base)
+    history = mlp.train(model, *small_splits[:2], experiment.base)
+    assert row["value"] == max(epoch["validation_accuracy"] for epoch in history)
+    assert row["train_accuracy"] == history[-1]["train_accuracy"]
+    assert row["test"] == mlp.evaluate(model, small_splits.test)["accuracy"]
+    assert row["epochs"] == 2
+
+
 def test_full_disk_is_no_failure_of_the_trial(tmp_path, small_splits, monkeypatch):
     study = Study(tmp_path, "test", TPE)
     experiment = spaces.Experiment(TPE, mlp.MLPHyperparameters(epochs=2), lambda parameters: {}, 3000)
@@ -95,7 +114,7 @@ def test_file_that_is_missing_is_no_failure_of_the_trial(tmp_path, small_splits)
     study = Study(tmp_path, "test", TPE)
 
     def changes(parameters):
-        raise FileNotFoundError("study_mlp.csv")
+        raise FileNotFoundError("study_mlp_search.csv")
 
     with pytest.raises(FileNotFoundError):
         workers.run_trials(study, spaces.Experiment(TPE, mlp.MLPHyperparameters(), changes, 3000), small_splits)
@@ -122,7 +141,7 @@ find_processes = pytest.mark.skipif(shutil.which("pgrep") is None, reason="pgrep
 
 @contextlib.contextmanager
 def run_command(folder, *options):
-    command = [sys.executable, "-m", "experiments", "run", "mlp", "--folder", str(folder), "--train-size", "600"]
+    command = [sys.executable, "-m", "experiments", "run", "mlp_search", "--folder", str(folder), "--train-size", "600"]
     process = subprocess.Popen(
         [*command, *options],
         cwd=ROOT,
@@ -166,7 +185,7 @@ def check_whole(study, n_trials):
 
 @find_processes
 def test_killed_worker_and_killed_study_lose_nothing(tmp_path, capsys):
-    _, study = workers.open_study("mlp", tmp_path, 20, 600)
+    _, study = workers.open_study("mlp_search", tmp_path, 20, 600)
     with run_command(tmp_path, "--trials", "20", "--workers", "2") as process:
         wait_for(study, 1, 1)
         children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
@@ -182,18 +201,18 @@ def test_killed_worker_and_killed_study_lose_nothing(tmp_path, capsys):
         assert process.returncode == 0, output
     check_whole(study, 20)
     assert before <= {trial.number for trial in study.finished()}
-    arguments = ["mlp", "--folder", str(tmp_path), "--train-size", "600"]
+    arguments = ["mlp_search", "--folder", str(tmp_path), "--train-size", "600"]
     assert command_line.main(["show", *arguments]) == 0
     assert capsys.readouterr().out.count("\n") == 22
     assert command_line.main(["export", *arguments, "--results", str(tmp_path)]) == 0
-    assert len(read_rows(tmp_path / "study_mlp.csv")) == 20
+    assert len(read_rows(tmp_path / "study_mlp_search.csv")) == 20
 
 
 @find_processes
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need a processor each")
 def test_study_on_ray_survives_a_killed_worker(tmp_path, need):
     need("ray")
-    _, study = workers.open_study("mlp", tmp_path, 10, 600)
+    _, study = workers.open_study("mlp_search", tmp_path, 10, 600)
     with run_command(tmp_path, "--trials", "10", "--workers", "2", "--ray-address", "local") as process:
         wait_for(study, 1, 2)
         found = subprocess.run(["pgrep", "-f", "ray::work"], capture_output=True, text=True, check=True)
@@ -207,11 +226,11 @@ def test_study_on_ray_survives_a_killed_worker(tmp_path, need):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "knn"], "study: expected one of mlp, .*cnn_best, got 'knn'"),
-        (["export", "mlp"], "mlp: no trial is finished yet"),
-        (["run", "mlp", "--workers", "0"], "workers: expected .*1.*, got 0"),
-        (["run", "mlp", "--trials", "0"], "trials: expected .*1.*, got 0"),
-        (["work", "mlp", "--train-size", "-5"], "train_size: expected .*1.*, got -5"),
+        (["run", "knn"], "study: expected one of mlp_optimizer, .*cnn_best, got 'knn'"),
+        (["export", "mlp_search"], "mlp_search: no trial is finished yet"),
+        (["run", "mlp_search", "--workers", "0"], "workers: expected .*1.*, got 0"),
+        (["run", "mlp_search", "--trials", "0"], "trials: expected .*1.*, got 0"),
+        (["work", "mlp_search", "--train-size", "-5"], "train_size: expected .*1.*, got -5"),
     ],
 )
 def test_bad_commands_are_refused(tmp_path, capsys, arguments, message):
