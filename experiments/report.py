@@ -26,7 +26,6 @@ from experiments.spaces import (
     POOLINGS,
     architecture,
     distinct_points,
-    importances,
     repeated_table,
     search_table,
     stored_trials,
@@ -56,13 +55,13 @@ def stored_histories(name):
 def architecture_diagram():
     """Draw the MLP, the CNN and the pair as rows of boxes."""
     h = CNNHyperparameters()
+    mlp_h = list(steps.FINALS.values())[-1]
     return figures.block_diagram(
         [
             [
                 ("image", "28 x 28"),
                 ("flatten", "784"),
-                ("hidden layer", "512, batch norm,\nReLU, dropout 0.2"),
-                ("hidden layer", "256, batch norm,\nReLU, dropout 0.2"),
+                *(("hidden layer", f"{size}, batch norm,\nReLU") for size in mlp_h.hidden_sizes),
                 ("output layer", "10 logits"),
                 ("softmax", "cross-entropy"),
             ],
@@ -100,7 +99,6 @@ def draw_figures():
         "architectures": architecture_diagram(),
         "learning_rates": figures.learning_rates(steps.by_rate("optimizer")),
         "regularisation": figures.dots(step_accuracies("regularisation")),
-        "importance": figures.bars(importances("mlp_search"), "share of the variance explained"),
         "cnn_grid": figures.accuracy_grids(
             np.array(grids), [f"{name} pooling" for name in POOLINGS], list(CHANNELS), [f"kernels {k}" for k in KERNELS]
         ),
@@ -153,8 +151,6 @@ def marginal_table(name, *parameters):
 
 def values():
     """Return all that the template names."""
-    search = stored_trials("mlp_search")
-    states = search["state"].value_counts()
     return {
         "models": measured_models_table(),
         "seeds": seeds_sentence(),
@@ -168,12 +164,6 @@ def values():
         "prediction": speed.prediction_text(),
         "study_speed": speed.study_text(),
         "steps": steps_table(),
-        "n_trials": len(search),
-        "n_random": (search["sampled"] == "random").sum(),
-        "n_pruned": states.get("pruned", 0),
-        "n_failed": states.get("fail", 0),
-        "search_table": search_table("mlp_search"),
-        "search_repeated": repeated_table("mlp_best"),
         "cnn_finalists": variants.describe(stored_histories("cnn_finalists")),
         "cnn_n_trials": len(stored_trials("cnn_search")),
         "cnn_n_points": len(distinct_points("cnn_search")),

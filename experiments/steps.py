@@ -122,10 +122,9 @@ ACTIVATION = Step(
     rates=dict.fromkeys(ACTIVATIONS, (0.001, 0.003, 0.01)),
 )
 
-DEEP = (512, 256, 128, 64, 32, 16)
 INIT = Step(
-    "initial weights, in a deep network",
-    replace(WITH_ADAM, hidden_sizes=DEEP),
+    "initial weights, in six layers",
+    replace(WITH_ADAM, hidden_sizes=(64,) * 6),
     {name: {"init": name} for name in INITS}
     | {f"{name}, batch norm": {"init": name, "batch_norm": True} for name in INITS},
     decided="He, batch norm",
@@ -133,6 +132,7 @@ INIT = Step(
     | dict.fromkeys((f"{name}, batch norm" for name in INITS), (0.001, 0.003)),
 )
 
+DEEP = (512, 256, 128, 64, 32, 16)
 SIZES = ((), (128,), (512,), (512, 256), (512, 512, 512), DEEP)
 SIZE = Step(
     "number and width of the layers",
@@ -188,14 +188,12 @@ STEPS = {
 
 # What the steps lead to.
 
-RECIPE = replace(
-    LONGER, flip=True, shift=1, weight_decay=0.05, batch_size=256, learning_rate=0.004, average_views=True, epochs=100
-)
+RECIPE = replace(LONGER, flip=True, shift=1, weight_decay=0.1, average_views=True, epochs=100)
 FINALS = {
     "784-128-10": replace(RECIPE, hidden_sizes=(128,)),
     "deep": replace(RECIPE, hidden_sizes=DEEP, epochs=40),
     "512-256": replace(RECIPE, epochs=200),
-    "1024-1024-1024": replace(RECIPE, hidden_sizes=(1024,) * 3, learning_rate=0.002, epochs=200),
+    "1024-1024-1024": replace(RECIPE, hidden_sizes=(1024,) * 3, learning_rate=0.0015, epochs=200),
 }
 
 
@@ -260,6 +258,15 @@ def describe(name):
 def mean_accuracy(name, setting):
     """Return the mean validation accuracy of a setting of a step."""
     return statistics.mean(variants.best_accuracies(stored_runs(name)[setting]))
+
+
+def gains():
+    """Return, for each step, what its best choice gains over its worst, each at its best rate; the largest first."""
+    means = {
+        name: [statistics.mean(variants.best_accuracies(r)) for r in at_best_rates(name).values()] for name in STEPS
+    }
+    differences = {STEPS[name].varied: max(values) - min(values) for name, values in means.items()}
+    return dict(sorted(differences.items(), key=lambda item: -item[1]))
 
 
 def final_accuracies():

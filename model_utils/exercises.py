@@ -70,9 +70,9 @@ def check_softmax(function):
         return "Not quite: each row must sum to 1, so divide each row by its own sum."
     if not np.allclose(p, expected):
         return f"Not quite: for the logits {logits[0]} expected {expected[0].round(3)}, got {np.round(p[0], 3)}."
-    large, problem = _call(function, logits + 1000)
+    large, problem = _call(function, logits + np.array([[1000.0], [-1000.0]]))
     if problem or not np.allclose(large, expected):
-        return "Almost: exp(1000) overflows. Subtract each row's largest logit first; it changes no probability."
+        return "Almost: it fails for logits near 1000 or -1000. Subtract each row's own largest logit first."
     return "Right."
 
 
@@ -83,7 +83,7 @@ def check_affine_backward(function):
     answer, problem = _call(function, dz, a, W)
     if problem:
         return problem
-    if not isinstance(answer, tuple) or len(answer) != 3:
+    if not isinstance(answer, tuple | list) or len(answer) != 3:
         return "Not quite: return three arrays, da, dW and db."
     for name, array, gradient in zip(("da", "dW", "db"), (a, W, b), answer, strict=True):
         expected = numerical_gradient(lambda: float(np.sum(dz * (a @ W + b))), array)
@@ -124,11 +124,15 @@ def check_equal_weights(answer):
 
 
 def check_scaled_weights(answer):
-    """Check the factor on the activations when the weights before a batch normalisation are multiplied by 10."""
+    """Check the factor on a batch normalisation's outputs when the weights before it are multiplied by 10."""
     return _verdict(
         answer,
         1,
-        {10: "Not quite: the pre-activations grow tenfold, and so do their mean and standard deviation."},
+        {
+            10: "Not quite: the pre-activations grow tenfold, and so do their mean and standard deviation.",
+            0.1: "Not quite: the standard deviation grows tenfold, but so does what it divides.",
+            0: "Not quite: a factor of 0 would make every output 0. No change is a factor of 1.",
+        },
         "Not quite: batch normalisation subtracts the mean and divides by the standard deviation.",
     )
 
@@ -136,10 +140,10 @@ def check_scaled_weights(answer):
 def check_momentum(function):
     """Check an update with momentum: (theta, v, g, learning_rate) -> (theta, v)."""
     theta, v, g = np.array([1.0, -2.0]), np.array([0.5, 1.0]), np.array([0.2, -0.4])
-    answer, problem = _call(function, theta.copy(), v.copy(), g.copy(), 0.1)
+    answer, problem = _call(function, theta, v, g, 0.1)
     if problem:
         return problem
-    if not isinstance(answer, tuple) or len(answer) != 2:
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
         return "Not quite: return two arrays, theta and v."
     new_theta, new_v = answer
     if not np.allclose(new_v, 0.9 * v + g):
@@ -155,15 +159,21 @@ def check_momentum(function):
 
 def _verdict(answer, right, hints, otherwise="Not quite."):
     """Compare an answer with the right one, and with the wrong ones that have a hint."""
-    if answer is None:
+    if answer is None or answer is ...:
         return UNANSWERED
+    if isinstance(answer, tuple):
+        return "Write the number without commas: Python takes 1,234 for two numbers."
+    if isinstance(answer, str):
+        answer = answer.strip().lower()
+        if not isinstance(right, str):
+            return "Write a number, without quotation marks."
     if _same(answer, right):
         return "Right."
     return next((hint for wrong, hint in hints.items() if _same(answer, wrong)), otherwise)
 
 
 def _same(answer, expected):
-    if isinstance(expected, str | int) or isinstance(answer, str):
+    if isinstance(expected, str | int):
         return answer == expected
     return abs(answer - expected) <= 5e-3 * abs(expected)  # a reader rounds
 
@@ -172,7 +182,8 @@ def _call(function, *arguments):
     """Call a reader's function; return its answer, and what is wrong if it raises or returns nothing."""
     try:
         with np.errstate(all="ignore"):
-            answer = function(*arguments)
+            # Of copies: a reader may well compute in place, as the layers do.
+            answer = function(*(a.copy() if isinstance(a, np.ndarray) else a for a in arguments))
     except Exception as error:  # whatever a reader's code may raise
         return None, f"Not quite: it raises {type(error).__name__}: {error}"
     return answer, UNANSWERED if answer is None else ""

@@ -7,8 +7,10 @@ from sklearn.metrics import precision_recall_fscore_support
 import cnn
 import mlp
 from data_preparation import N_OFFICIAL_TRAIN
+from experiments import MODELS, RESULTS
 from experiments.benchmarks import mlp_growth
 from experiments.documents import SEEDS, settled_on
+from experiments.steps import FINALS
 from experiments.stored import read_rows
 
 pytestmark = pytest.mark.acceptance
@@ -21,12 +23,19 @@ def named(networks, title):
 
 @pytest.mark.q2f
 @pytest.mark.parametrize(
-    ("title", "bar"), [("MLP_784_128_10", 0.885), ("MLP_784_512_256_128_64_32_16_10", 0.885), ("settled on", 0.905)]
+    ("label", "bar"), [("784-128-10", 0.895), ("deep", 0.9), ("512-256", 0.912), ("1024-1024-1024", 0.92)]
 )
-def test_saved_mlps_reach_their_bars(measured_networks, title, bar, capsys):
-    network = settled_on(measured_networks, "mlp") if title == "settled on" else named(measured_networks, title)
-    assert mlp.main(["evaluate", str(network.folder)]) == 0
+def test_mlps_reach_their_bars_saved_and_over_three_seeds(label, bar, capsys):
+    runs = read_rows(RESULTS / "study_mlp_final.csv").query("model == @label")
+    assert runs["seed"].nunique() >= 3
+    assert runs["test"].mean() >= bar
+    assert mlp.main(["evaluate", str(MODELS / "mlp" / FINALS[label].name)]) == 0
     assert float(capsys.readouterr().out.split()[-1]) >= bar
+
+
+@pytest.mark.q2f
+def test_the_mlp_for_small_memories_has_at_most_600_000_parameters():
+    assert mlp.build(FINALS["512-256"]).n_parameters <= 600_000
 
 
 @pytest.mark.q3d

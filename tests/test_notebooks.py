@@ -48,16 +48,9 @@ def small_mlp_run(tmp_path_factory):
     parameters = {
         "models_dir": folder / "models",
         "figures_dir": folder / "figures",
-        "candidates_file": folder / "candidates.csv",
-        "rerun_candidates": True,
         "train_size": 2000,
         "validation_size": 500,
-        "comparison_epochs": 1,
-        "comparison_seeds": 2,
         "small_epochs": 1,
-        "deep_epochs": 1,
-        "best_epochs": 2,
-        "candidate_epochs": 1,
     }
     run(MLP_NOTEBOOK, folder / "run.ipynb", parameters)
     return folder
@@ -98,9 +91,9 @@ def test_the_mlp_notebook_runs_from_top_to_bottom(small_mlp_run):
 
 
 @pytest.mark.q2f
-def test_the_mlp_notebook_saves_three_models_that_evaluate(small_mlp_run, capsys):
+def test_the_mlp_notebook_saves_the_two_models_that_it_trains(small_mlp_run, capsys):
     folders = list((small_mlp_run / "models").iterdir())
-    assert len(folders) == 3
+    assert len(folders) == 2
     for folder in folders:
         assert mlp.main(["evaluate", str(folder)]) == 0
         assert re.search(r"test accuracy 0\.\d{4}\n$", capsys.readouterr().out)
@@ -139,7 +132,7 @@ def test_a_tracked_notebook_was_run_once_from_top_to_bottom_and_shows_no_path_or
 @pytest.mark.parametrize(
     ("notebook", "questions"),
     [
-        (MLP_NOTEBOOK, ["Q1", "Q2a", "Q2b", "Q2c", "Q2d", "Q2e", "Q2f"]),
+        (MLP_NOTEBOOK, ["Q1", "Q2a", "Q2b", "Q2c", "Q2e", "Q2d", "Q2f"]),
         (CNN_NOTEBOOK, ["Q3a", "Q3b", "Q3c", "Q3d"]),
     ],
 )

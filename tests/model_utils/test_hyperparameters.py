@@ -87,3 +87,10 @@ def test_hyperparameters_survive_json_and_cannot_be_changed():
         Example.from_json({"rounds": 0})
     with pytest.raises(FrozenInstanceError):
         example.share = 2
+
+
+def test_changed_are_the_fields_that_are_not_at_their_defaults():
+    assert MLPHyperparameters().changed() == {}
+    h = MLPHyperparameters(hidden_sizes=(8,), dropout=0.0, seed=3)
+    assert h.changed() == {"hidden_sizes": (8,), "seed": 3}
+    assert MLPHyperparameters(**h.changed()) == h
