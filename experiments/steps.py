@@ -192,8 +192,7 @@ RECIPE = replace(LONGER, flip=True, shift=1, weight_decay=0.1, average_views=Tru
 FINALS = {
     "784-128-10": replace(RECIPE, hidden_sizes=(128,)),
     "deep": replace(RECIPE, hidden_sizes=DEEP, epochs=40),
-    "512-256": replace(RECIPE, epochs=200),
-    "1024-1024-1024": replace(RECIPE, hidden_sizes=(1024,) * 3, learning_rate=0.0015, epochs=200),
+    "512-256": replace(RECIPE, epochs=150),
 }
 
 
@@ -202,8 +201,8 @@ def finish_final(model, hyperparameters, history, splits):
     h = hyperparameters
     metrics = mlp.measure_mlp(model, splits, h)
     if h.seed == SEEDS[0]:
-        split = {"train": len(splits.train.labels), "validation": 12_000, "test": "official", "seed": 0}
-        mlp.save(MODELS / "mlp" / h.name, model, h, history, split, metrics)
+        sizes = {name: len(getattr(splits, name).labels) for name in ("train", "validation")}
+        mlp.save(MODELS / "mlp" / h.name, model, h, history, sizes | {"test": "official", "seed": 0}, metrics)
     return {part: measured["accuracy"] for part, measured in metrics.items()}
 
 

@@ -223,6 +223,18 @@ def test_study_on_ray_survives_a_killed_worker(tmp_path, need):
     assert any("again" in trial.user_attrs for trial in study.trials)
 
 
+def test_a_group_of_studies_is_run_in_order_and_stored_only_as_it_is_declared(tmp_path, monkeypatch, capsys):
+    run, stored = [], []
+    monkeypatch.setattr(workers, "run_study", lambda name, *arguments: run.append(name))
+    monkeypatch.setattr(command_line, "_store", lambda study, name, folder: stored.append(name))
+    folders = ["--folder", str(tmp_path), "--results", str(tmp_path)]
+    assert command_line.main(["run", "cnn", *folders]) == 0
+    assert run == stored == ["cnn_search", "cnn_best"]
+    assert command_line.main(["run", "mlp_search", "--trials", "3", *folders]) == 0
+    assert run[2:] == ["mlp_search"]
+    assert len(stored) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
