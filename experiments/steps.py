@@ -172,7 +172,7 @@ REGULARISATION = Step(
         "flip, shift 1, weight decay 0.1": {"flip": True, "shift": 1, "weight_decay": 0.1},
         "flip, shift 1, dropout 0.1": {"flip": True, "shift": 1, "dropout": 0.1},
     },
-    decided="flip, shift 1",
+    decided="flip, shift 1, weight decay 0.1",
 )
 
 STEPS = {
