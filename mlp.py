@@ -246,7 +246,7 @@ def _as_inputs(x, out=None):
 
 
 def _checked(model, split, part):
-    x, labels = map(np.asarray, split)
+    x, labels = map(np.ascontiguousarray, split)  # batches are made of rows
     if x.dtype == np.uint8:
         check_images(x, f"{part} images")
         check_inputs(_as_inputs(x[:1]), model.sizes[0], name=f"{part} images")

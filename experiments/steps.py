@@ -271,4 +271,5 @@ def gains():
 def final_accuracies():
     """Return, for each final model, its test accuracy over the seeds: mean, standard deviation and n, as text."""
     rows = read_rows(RESULTS / "study_mlp_final.csv")
-    return {model: f"{variants.mean_and_std(runs['test'])}, n = {len(runs)}" for model, runs in rows.groupby("model")}
+    accuracies = {label: rows[rows["model"] == label]["test"] for label in FINALS}
+    return {label: f"{variants.mean_and_std(runs)}, n = {len(runs)}" for label, runs in accuracies.items()}
