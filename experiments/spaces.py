@@ -1,7 +1,6 @@
 """The declared studies: what each searches, what it trains, and on how many images; and what was stored of them."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.pruners import MedianPruner
 
 from experiments import RESULTS
-from experiments.steps import FINALS, REGULARISATION, SEEDS, STEPS, finish_final
+from experiments.steps import FINALS, SEEDS, STEPS, finish_final
 from experiments.stored import read_rows
 from experiments.study import Space
 from experiments.variants import mean_and_std
@@ -223,8 +222,6 @@ def _ranked(name, rank):
     return distinct_points(name).iloc[rank - 1][[*STUDIES[name].space.distributions]].to_dict()
 
 
-# At the length of the step that they are held against.
-STUDIES["mlp_best"] = _best_of("mlp_search", replace(STUDIES["mlp_search"].base, epochs=REGULARISATION.base.epochs))
 STUDIES["cnn_best"] = _best_of("cnn_search", STUDIES["cnn_search"].base)
 STUDIES["mlp_final"] = Experiment(
     Space(

@@ -37,6 +37,7 @@ OUT_OF_RANGE = [
     ("epochs", True),
     ("patience", -1),
     ("flip", "no"),
+    ("average_views", "ten"),
     ("flip", None),
     ("shift", -1),
     ("seed", -1),
