@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import MedianPruner
 
@@ -177,27 +176,6 @@ def repeated_table(name):
         (rank, mean_and_std(values), len(values)) for rank, values in values_by(stored_trials(name), "rank").items()
     ]
     return markdown_table(["rank in the search", "best validation accuracy", "n"], rows)
-
-
-def importances(name):
-    """Return the share of the accuracy's variance that each hyperparameter explains among a search's random trials.
-
-    By functional analysis of variance, F. Hutter et al., "An efficient approach for assessing hyperparameter
-    importance", 2014. The trials that a sampler chose are left out: they crowd where it found the accuracy high.
-
-    Returns
-    -------
-    dict of str to float
-        The largest first.
-    """
-    distributions = STUDIES[name].space.distributions
-    study = optuna.create_study(direction="maximize")
-    trials = stored_trials(name)
-    for row in trials[(trials["state"] == "complete") & (trials["sampled"] == "random")].to_dict("records"):
-        parameters = {parameter: row[parameter] for parameter in distributions}
-        study.add_trial(optuna.trial.create_trial(params=parameters, distributions=distributions, value=row["value"]))
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
 def _parse(distribution, text):
