@@ -210,3 +210,19 @@ def dots(runs):
     axes.set(xlabel="best validation accuracy: each run, and the mean")
     axes.grid(alpha=0.3)
     return figure
+
+
+def bars(values, xlabel):
+    """Draw a bar for each of some values.
+
+    Parameters
+    ----------
+    values : dict of str to float
+    xlabel : str
+    """
+    figure, [[axes]] = new_figure(0.28 * len(values) + 1)
+    axes.barh(list(values), list(values.values()), color="tab:blue")
+    axes.invert_yaxis()
+    axes.set(xlabel=xlabel)
+    axes.grid(alpha=0.3, axis="x")
+    return figure

@@ -108,7 +108,7 @@ BATCH_SIZE = Step(
     rates={  # around one that grows with the root of the batch size
         "32": (0.00075, 0.0015, 0.003),
         "64": (0.001, 0.002, 0.004),
-        "128": (0.0015, 0.003, 0.006),
+        "128": (0.0015, 0.003, 0.006, 0.012),
         "256": (0.002, 0.004, 0.008),
         "512": (0.003, 0.006, 0.012),
     },
@@ -175,6 +175,9 @@ REGULARISATION = Step(
     decided="flip, shift 1, weight decay 0.1",
 )
 
+# What the steps so far lead to: longer, with the views that the images moved and mirrored prepare for.
+RECIPE = replace(LONGER, flip=True, shift=1, weight_decay=0.1, average_views=True, epochs=100)
+
 STEPS = {
     "optimizer": OPTIMIZER,
     "schedule": SCHEDULE,
@@ -186,11 +189,8 @@ STEPS = {
     "regularisation": REGULARISATION,
 }
 
-# What the steps lead to.
-
-RECIPE = replace(LONGER, flip=True, shift=1, weight_decay=0.1, average_views=True, epochs=100)
 FINALS = {
-    "784-128-10": replace(RECIPE, hidden_sizes=(128,)),
+    "784-128-10": replace(RECIPE, hidden_sizes=(128,), epochs=200),
     "deep": replace(RECIPE, hidden_sizes=DEEP, epochs=40),
     "512-256": replace(RECIPE, epochs=150),
 }

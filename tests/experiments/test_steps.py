@@ -6,6 +6,7 @@ import statistics
 from dataclasses import asdict
 
 import pytest
+from optuna.distributions import CategoricalDistribution
 
 from experiments import RESULTS, spaces, steps, variants
 from experiments.stored import read_rows
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.q2f
 
 
 @pytest.mark.acceptance
-@pytest.mark.parametrize("name", [f"mlp_{name}" for name in (*steps.STEPS, "final")])
+@pytest.mark.parametrize("name", [f"mlp_{name}" for name in (*steps.STEPS, "best", "final")])
 def test_stored_runs_were_made_as_declared(name):
     experiment = spaces.STUDIES[name]
     stored = json.loads((RESULTS / f"study_{name}.json").read_text(encoding="utf-8"))
@@ -38,6 +39,15 @@ def test_each_decision_is_the_best_or_within_two_standard_errors_of_it(name):
     assert statistics.mean(best) - statistics.mean(decided) <= 2 * standard_error
 
 
+@pytest.mark.acceptance
+@pytest.mark.parametrize("name", [name for name, step in steps.STEPS.items() if step.rates])
+def test_the_best_rate_of_each_decision_lies_between_two_others(name):
+    step = steps.STEPS[name]
+    accuracies = {rate: statistics.mean(runs) for rate, runs in steps.by_rate(name)[step.decided].items()}
+    if len(accuracies) > 2:
+        assert min(accuracies) < max(accuracies, key=accuracies.get) < max(accuracies)
+
+
 @pytest.mark.parametrize("name", steps.STEPS)
 def test_the_final_models_follow_every_decision(name):
     """But for the size, which differs among them; and AdamW is Adam with the weight decay decided on later."""
@@ -46,3 +56,21 @@ def test_the_final_models_follow_every_decision(name):
         final = asdict(h) | {"optimizer": h.optimizer.removesuffix("w")}
         decided = {field: value for field, value in step.choices[step.decided].items() if field != "hidden_sizes"}
         assert decided.items() <= final.items()
+
+
+@pytest.mark.acceptance
+def test_the_search_was_made_as_declared_and_its_importances_are_of_random_trials():
+    experiment, rows = spaces.STUDIES["mlp_search"], spaces.stored_trials("mlp_search")
+    stored = json.loads((RESULTS / "study_mlp_search.json").read_text(encoding="utf-8"))
+    assert stored["base"] == experiment.base.changed()
+    assert stored["n_random"] == experiment.space.n_random == (rows["sampled"] == "random").sum()
+    assert len(rows) == experiment.space.n_trials
+    # No choice has taken over: each of them was drawn several times.
+    for name, distribution in experiment.space.distributions.items():
+        if isinstance(distribution, CategoricalDistribution):
+            counts = rows[rows["sampled"] == "random"][name].value_counts()
+            assert counts.min() >= 3
+            assert len(counts) == len(distribution.choices), name
+    importances = spaces.importances("mlp_search")
+    assert importances.keys() == experiment.space.distributions.keys()
+    assert sum(importances.values()) == pytest.approx(1)
