@@ -8,7 +8,7 @@ from pathlib import Path
 
 from optuna.exceptions import StorageInternalError
 
-from data_preparation import DataError, load_splits
+from data_preparation import DataError
 from experiments import MODELS, RESULTS, libraries, networks, report, workers
 from experiments.spaces import STUDIES
 from model_utils import command_line
@@ -78,7 +78,7 @@ def _run(args):
 
 def _work(args):
     experiment, study = _open_study(args)
-    workers.run_trials(study, experiment, load_splits(train=experiment.train_size))
+    workers.run_trials(study, experiment, experiment.load_splits())
     return 0
 
 

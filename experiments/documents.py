@@ -7,8 +7,8 @@ from pathlib import Path
 
 import cnn
 from experiments import RESULTS
+from experiments.mlp_steps import FINALS, final_accuracies
 from experiments.networks import load_networks
-from experiments.steps import FINALS, final_accuracies
 from experiments.stored import read_rows
 from experiments.variants import mean_and_std
 from mlp import MLPHyperparameters

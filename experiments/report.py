@@ -11,7 +11,7 @@ import nbformat
 import numpy as np
 from nbconvert import HTMLExporter
 
-from experiments import FIGURES, RESULTS, ROOT, figures, speed, steps, variants
+from experiments import FIGURES, RESULTS, ROOT, figures, mlp_steps, speed, steps, variants
 from experiments.documents import (
     results_table,
     seeds_sentence,
@@ -57,7 +57,7 @@ def stored_histories(name):
 def architecture_diagram():
     """Draw the MLP, the CNN and the pair as rows of boxes."""
     h = CNNHyperparameters()
-    mlp_h = list(steps.FINALS.values())[-1]
+    mlp_h = list(mlp_steps.FINALS.values())[-1]
     return figures.block_diagram(
         [
             [
@@ -99,8 +99,8 @@ def draw_figures():
     ]
     return {
         "architectures": architecture_diagram(),
-        "learning_rates": figures.learning_rates(steps.by_rate("optimizer")),
-        "regularisation": figures.dots(step_accuracies("regularisation")),
+        "learning_rates": figures.learning_rates(mlp_steps.OPTIMIZER.by_rate()),
+        "regularisation": figures.dots(mlp_steps.REGULARISATION.accuracies()),
         "importance": figures.bars(importances("mlp_search"), "share of the accuracy's variance explained"),
         "cnn_grid": figures.accuracy_grids(
             np.array(grids), [f"{name} pooling" for name in POOLINGS], list(CHANNELS), [f"kernels {k}" for k in KERNELS]
@@ -121,28 +121,6 @@ def draw_figures():
 
 
 # Text ----------------------------------------------------------------------------------------------------------------
-
-
-def step_accuracies(name):
-    """Return the accuracies of the runs of each choice of a step, at its best learning rate."""
-    return {choice: variants.best_accuracies(runs) for choice, runs in steps.at_best_rates(name).items()}
-
-
-def steps_table():
-    """Lay out what each step of question 2f varied, found and decided."""
-    rows = []
-    for name, step in steps.STEPS.items():
-        accuracies = step_accuracies(name)
-        best, worst = (pick(accuracies, key=lambda c: statistics.mean(accuracies[c])) for pick in (max, min))
-        rows.append(
-            (
-                step.varied,
-                len(step.choices),
-                *(f"{choice}: {variants.mean_and_std(accuracies[choice])}" for choice in (best, worst)),
-                step.decided,
-            )
-        )
-    return markdown_table(["varied", "choices", "best", "worst", "decided"], rows)
 
 
 def marginal_table(name, *parameters):
@@ -166,7 +144,7 @@ def values():
         "cnn_accuracy": speed.cnn_accuracy_text(),
         "prediction": speed.prediction_text(),
         "study_speed": speed.study_text(),
-        "steps": steps_table(),
+        "steps": steps.table(mlp_steps.STEPS),
         "n_trials": STUDIES["mlp_search"].space.n_trials,
         "n_random": STUDIES["mlp_search"].space.n_random,
         "search_table": search_table("mlp_search"),

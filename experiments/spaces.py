@@ -9,8 +9,9 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import MedianPruner
 
+from data_preparation import N_OFFICIAL_TRAIN, load_splits
 from experiments import RESULTS
-from experiments.steps import FINALS, REGULARISATION, SEEDS, STEPS, finish_final
+from experiments.mlp_steps import FINAL_TRAIN_SIZE, FINALS, REGULARISATION, SEEDS, STEPS, finish_final
 from experiments.stored import read_rows
 from experiments.study import Space
 from experiments.variants import mean_and_std
@@ -40,6 +41,10 @@ class Experiment(NamedTuple):
     changes: Callable
     train_size: int
     finish: Callable = lambda model, hyperparameters, history, splits: {}
+
+    def load_splits(self):
+        """Return its images; 12,000 validate, or as many of the 60,000 as the training leaves."""
+        return load_splits(self.train_size, min(12_000, N_OFFICIAL_TRAIN - self.train_size))
 
 
 # A learning rate that suits each optimizer, from the first step of the argument. The search varies the factor on it:
@@ -88,7 +93,7 @@ def _cnn_changes(parameters):
     }
 
 
-STUDIES = {f"mlp_{name}": Experiment(step.space, step.base, step.changes, 48_000) for name, step in STEPS.items()}
+STUDIES = {step.study: Experiment(step.space, step.base, step.changes, 48_000) for step in STEPS}
 
 STUDIES |= {
     "mlp_search": Experiment(
@@ -234,6 +239,6 @@ STUDIES["mlp_final"] = Experiment(
     ),
     MLPHyperparameters(),
     lambda parameters: FINALS[parameters["model"]].changed() | {"seed": parameters["seed"]},
-    train_size=48_000,
+    FINAL_TRAIN_SIZE,
     finish=finish_final,
 )

@@ -11,7 +11,6 @@ from optuna import TrialPruned
 from optuna.exceptions import StorageInternalError
 from tqdm import tqdm
 
-from data_preparation import load_splits
 from experiments import ROOT
 from experiments.spaces import STUDIES
 from experiments.study import Study
@@ -182,7 +181,7 @@ def _on_ray(name, address, experiment, study):
 
     @ray.remote(num_cpus=1, max_retries=0)
     def work(worker):
-        run_trials(_RaysStudy(actor), experiment, load_splits(train=experiment.train_size), worker)
+        run_trials(_RaysStudy(actor), experiment, experiment.load_splits(), worker)
 
     def start(number):
         worker = str(number)

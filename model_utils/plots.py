@@ -98,63 +98,6 @@ def activation_functions(activations):
     return figure
 
 
-def computational_graph():
-    """Draw one hidden layer's computational graph: forward in black with shapes, backward in red with gradients."""
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
-    axes = figure.subplots()
-    operations = ("affine", "$f$", "affine", "softmax,\nloss")
-    values = ("$x$", "$z_1$", "$a_1$", "$z_2$", r"$\mathcal{L}$")
-    shapes = ("(N, D)", "(N, H)", "(N, H)", "(N, K)", "scalar")
-    gradients = (
-        r"$\mathrm{d}x=\mathrm{d}z_1 W_1^\top$",
-        r"$\mathrm{d}z_1=\mathrm{d}a_1\odot f'(z_1)$",
-        r"$\mathrm{d}a_1=\mathrm{d}z_2 W_2^\top$",
-        r"$\mathrm{d}z_2=(p-t)/N$",
-        r"$\mathrm{d}\mathcal{L}=1$",
-    )
-    parameters = {
-        0: (
-            "$W_1$ (D, H)",
-            "$b_1$ (H)",
-            r"$\mathrm{d}W_1=x^\top\mathrm{d}z_1$",
-            r"$\mathrm{d}b_1=\sum_n\mathrm{d}z_1$",
-        ),
-        2: (
-            "$W_2$ (H, K)",
-            "$b_2$ (K)",
-            r"$\mathrm{d}W_2=a_1^\top\mathrm{d}z_2$",
-            r"$\mathrm{d}b_2=\sum_n\mathrm{d}z_2$",
-        ),
-        3: ("labels (N)", "", "", ""),
-    }
-    forward = {"arrowstyle": "->", "color": "black"}
-    backward = {"arrowstyle": "->", "color": "tab:red"}
-    text = {"ha": "center", "va": "center", "fontsize": 9}
-    for i, (value, shape, gradient) in enumerate(zip(values, shapes, gradients, strict=True)):
-        x = 2 * i  # a value, then at the next odd place the operation that takes it
-        axes.text(x, 0, value, bbox={"boxstyle": "circle", "fc": "white", "ec": "black"}, **text | {"fontsize": 11})
-        axes.text(x, 0.42, shape, **text)
-        axes.text(x, -0.5, gradient, color="tab:red", **text)
-        for start in (x - 1, x) if i else (x,):
-            if start < 2 * len(operations):
-                axes.annotate("", (start + 0.72, 0.07), (start + 0.28, 0.07), arrowprops=forward)
-                axes.annotate("", (start + 0.28, -0.07), (start + 0.72, -0.07), arrowprops=backward)
-    for i, operation in enumerate(operations):
-        x = 2 * i + 1
-        axes.text(x, 0, operation, bbox={"boxstyle": "round", "fc": "aliceblue", "ec": "steelblue"}, **text)
-        if i in parameters:
-            first, second, d_first, d_second = parameters[i]
-            axes.text(x, 1.05, f"{first}\n{second}".strip(), **text)
-            axes.annotate("", (x - 0.06, 0.2), (x - 0.06, 0.85), arrowprops=forward)
-            if d_first:
-                axes.annotate("", (x + 0.06, 0.85), (x + 0.06, 0.2), arrowprops=backward)
-                axes.text(x, 1.8, d_first, color="tab:red", **text)
-                axes.text(x, 1.5, d_second, color="tab:red", **text)
-    axes.set(xlim=(-0.6, 8.6), ylim=(-0.8, 1.9))
-    axes.axis("off")
-    return figure
-
-
 def descent(paths, loss, limits):
     """Draw the paths of optimizers on the contours of a loss of two parameters, a panel each.
 
