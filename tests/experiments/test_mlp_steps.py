@@ -12,17 +12,17 @@ pytestmark = pytest.mark.q2f
 
 
 LARGEST = "1024-1024-1024"
+SHARED = {step.study: step for step in mlp_steps.STEPS if step is not mlp_steps.LARGE}
 
 
-@pytest.mark.parametrize(
-    "step", [step for step in mlp_steps.STEPS if step is not mlp_steps.LARGE], ids=lambda s: s.study
-)
-def test_the_final_models_follow_every_decision(step):
+@pytest.mark.parametrize("name", SHARED)
+def test_the_final_models_follow_every_decision(name):
     """But for the size, which differs among them; and AdamW is Adam with the weight decay decided on later."""
+    step = SHARED[name]
     for label, h in mlp_steps.FINALS.items():
         final = asdict(h) | {"optimizer": h.optimizer.removesuffix("w")}
         decided = {field: value for field, value in step.choices[step.decided].items() if field != "hidden_sizes"}
-        if label == LARGEST and step.study == "mlp_batch_size":
+        if label == LARGEST and name == "mlp_batch_size":
             decided = {"batch_size": 256}  # half of the updates for the network whose updates are the most expensive
         assert decided.items() <= final.items()
 
