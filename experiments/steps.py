@@ -116,7 +116,9 @@ class Step(NamedTuple):
 
     def describe(self):
         """Lay out the choices at their best learning rates, and say what is decided, as Markdown."""
-        return f"{variants.describe(self.at_best_rates())} We go on with **{self.decided}**."
+        described = variants.describe(self.at_best_rates())
+        is_table_alone = described.endswith("|")
+        return described + ("\n\n" if is_table_alone else " ") + f"We go on with **{self.decided}**."
 
 
 def setting_name(choice, rate):
