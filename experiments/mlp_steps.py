@@ -145,7 +145,7 @@ STEPS = (OPTIMIZER, SCHEDULE, BATCH_SIZE, ACTIVATION, INIT, SIZE, OBJECTIVE, REG
 FINAL_TRAIN_SIZE = 57_000
 FINALS = {
     "784-128-10": replace(RECIPE, hidden_sizes=(128,), epochs=170),
-    "deep": replace(RECIPE, hidden_sizes=DEEP, epochs=34),
+    "deep": replace(RECIPE, hidden_sizes=DEEP, epochs=28),
     "512-256": replace(RECIPE, epochs=150),
     "1024-1024-1024": replace(LARGE.base, dropout=0.1),
 }
