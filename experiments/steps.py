@@ -2,7 +2,7 @@
 
 Where the varied thing changes which learning rate is best, each choice is tried at several rates and judged at its
 best one. What a step decides is written into the base of the next step by hand; a test holds every decision against
-the stored results. The steps themselves are in `mlp_steps` and `cnn_steps`.
+the stored results. The steps themselves are in `mlp_steps`.
 """
 
 import statistics

@@ -157,7 +157,7 @@ class CNNHyperparameters(BackboneHyperparameters):
     def receptive_fields(self):
         """Pixels of the image, in each direction, that one value of each layer's output depends on.
 
-        After F. Dumoulin, V. Visin, "A guide to convolution arithmetic for deep learning", 2016: a window of k values
+        After V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning", 2016: a window of k values
         that lie `step` pixels apart reaches (k - 1) * step pixels further; a stride multiplies `step`.
         """
         field = step = 1
