@@ -12,28 +12,23 @@ The command line, each with --help:
 import argparse
 import contextlib
 import sys
-import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
+from torch import nn
 
 import mlp
 from data_preparation import CLASS_NAMES, DataError, load_splits
 from model_utils import backbones, command_line
+from model_utils.backbone_training import train
 from model_utils.backbones import BACKBONES
 from model_utils.backbones.imagenet import WeightsError
-from model_utils.checkpoints import load_checkpoint, origin_of, save_checkpoint
-from model_utils.checks import check_images, check_labels
-from model_utils.cnn_backbone import preprocess
-from model_utils.devices import DEVICES, choose_device, has_fast_bfloat16
+from model_utils.devices import DEVICES, choose_device
 from model_utils.layer_table import layers_text, multiply_adds
-from model_utils.losses import cross_entropy
+from model_utils.mlp_head import MLPHead
 from model_utils.onnx_export import export_onnx
-from model_utils.optimizers import cosine
-from model_utils.pair import Pair, predict_logits, standardized_features
+from model_utils.pair import Pair, Standardizer, predict_logits, standardized_features
 from model_utils.pictures import read_picture
 from model_utils.saved_models import (
     SavedModel,
@@ -45,17 +40,7 @@ from model_utils.saved_models import (
     save_model,
     versions,
 )
-from model_utils.tensor_augmentation import augment
-from model_utils.tensors import as_tensor
-from model_utils.training import (
-    EpochBar,
-    TrainingDiverged,
-    best_epoch,
-    check_batches,
-    check_loss,
-    measure,
-    out_of_patience,
-)
+from model_utils.training import EpochBar, TrainingDiverged, best_epoch, check_batches, measure
 
 # What classifies the features unless something else is asked for.
 CLASSIFIER = mlp.ClassifierHyperparameters(
@@ -68,181 +53,110 @@ CLASSIFIER = mlp.ClassifierHyperparameters(
 )
 
 
-def build(hyperparameters):
+def build(hyperparameters, classifier_hyperparameters=CLASSIFIER):
     """Make the untrained backbone that the hyperparameters describe.
+
+    Parameters
+    ----------
+    hyperparameters : BackboneHyperparameters
+    classifier_hyperparameters : mlp.ClassifierHyperparameters
+        Of the MLP that is the head of a backbone to be trained end to end.
 
     Raises
     ------
     ImportError, WeightsError
         If a package that it needs is not installed, or its ImageNet weights are unavailable.
     """
-    backbone = backbones.build(hyperparameters)
-    if hyperparameters.weights == "ImageNet":
+    h = hyperparameters
+    backbone = backbones.build(h)
+    if h.weights == "ImageNet":
         backbone.load_imagenet_weights()
+    if h.end_to_end:
+        mlp_h = in_step(classifier_hyperparameters, h)
+        backbone.head = MLPHead(mlp.build(mlp_h, backbone.n_features), mlp_h)
     return backbone
 
 
-# Training ----------------------------------------------------------------------------------------------------------
-
-
-def train(backbone, training, validation, hyperparameters, on_epoch=None, checkpoint=None):
-    """Train a backbone through its own head; it ends with the weights that were best on validation.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        On the device to train on. However training ends, it keeps the weights of the epoch with the highest validation
-        accuracy so far.
-    training, validation : Split
-    hyperparameters : BackboneHyperparameters
-    on_epoch : callable, optional
-        Gets each row of the history as soon as its epoch is over, first those of a training that goes on. What it
-        raises ends the training.
-    checkpoint : path, optional
-        A folder where the state of the training is kept after each epoch. If there is one already, training goes on
-        from it, on a processor to the same final weights as if it had never been cut off.
-
-    Returns
-    -------
-    list of dict
-        The history, with the columns of `mlp.train`.
-
-    Raises
-    ------
-    ValueError
-        If images or labels are not as they should be, or the checkpoint is of other hyperparameters or images.
-    SavedModelError
-        If the checkpoint is damaged.
-    TrainingDiverged
-        If the loss is NaN or infinite.
-    """
-    h = hyperparameters
-    device = next(backbone.parameters()).device
-    images, labels = (as_tensor(array).to(device) for array in _checked(training, "training"))
-    _checked(validation, "validation")
-    has_batch_norm = any(isinstance(module, torch.nn.BatchNorm2d) for module in backbone.modules())
-    check_batches(has_batch_norm, h.batch_size, len(labels))
-    use_bfloat16 = has_fast_bfloat16(device)
-    backbone.trained_on = {"device": device.type, "precision": "bfloat16" if use_bfloat16 else "float32"}
-    optimizer = _optimizer(backbone, h)
-    history, best_state = [], _copy(backbone.state_dict())
-    origin = None if checkpoint is None else origin_of(h, *training, *validation)
-    if checkpoint is not None and is_saved(checkpoint):
-        history, best_state = load_checkpoint(checkpoint, backbone, optimizer, origin)
-    on_epoch = on_epoch or (lambda row: None)
-    try:
-        for row in history:
-            on_epoch(row)
-        # The caller's random numbers stay as they are, and each epoch has its own: nothing to keep in a checkpoint.
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            for epoch in range(len(history) + 1, h.epochs + 1):
-                if out_of_patience(history, h.patience):
-                    break
-                started = time.perf_counter()
-                torch.manual_seed(int(np.random.SeedSequence([h.seed, epoch]).generate_state(1)[0]))
-                row = {"epoch": epoch} | _train_one_epoch(backbone, images, labels, optimizer, h, epoch, use_bfloat16)
-                logits = predict_logits(backbone, validation.images)
-                row["validation_loss"] = cross_entropy(logits, validation.labels, h.label_smoothing)[0]
-                check_loss(row["validation_loss"], f"epoch {epoch}, validation", h.learning_rate)
-                row["validation_accuracy"] = float(np.mean(logits.argmax(axis=1) == validation.labels))
-                row["learning_rate"] = optimizer.param_groups[0]["lr"]
-                row["seconds"] = time.perf_counter() - started
-                history.append(row)
-                if best_epoch(history) is row:
-                    best_state = _copy(backbone.state_dict())
-                if checkpoint is not None:
-                    save_checkpoint(checkpoint, backbone, optimizer, origin, history, best_state)
-                on_epoch(row)
-    finally:
-        backbone.load_state_dict(best_state)
-        backbone.eval()
-    return history
-
-
-def _train_one_epoch(backbone, images, labels, optimizer, hyperparameters, epoch, use_bfloat16):
-    """Go once through the images; return the means of loss and accuracy over the epoch's batches."""
-    h = hyperparameters
-    device = images.device
-    batches = torch.randperm(len(images)).split(h.batch_size)
-    loss_sum = torch.zeros((), device=device)
-    n_correct = torch.zeros((), dtype=torch.int64, device=device)
-    backbone.train()
-    for step, chosen in enumerate(batches):
-        chosen = chosen.to(device)
-        share_done = (epoch - 1 + (step + 0.5) / len(batches)) / h.epochs
-        for group in optimizer.param_groups:
-            group["lr"] = h.learning_rate * cosine(share_done)
-        with torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16):
-            logits = backbone(preprocess(augment(images[chosen], h.flip, h.shift, h.erase))).float()
-        loss = F.cross_entropy(logits, labels[chosen], label_smoothing=h.label_smoothing)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        loss_sum += loss.detach() * len(chosen)
-        n_correct += (logits.argmax(dim=1) == labels[chosen]).sum()
-        # Reading a number makes a graphics card wait, so not at each step.
-        if step % 25 == 24:
-            check_loss(loss_sum.item(), f"epoch {epoch}, step {step + 1} of {len(batches)}", h.learning_rate)
-    mean_loss = loss_sum.item() / len(images)
-    check_loss(mean_loss, f"epoch {epoch}, step {len(batches)} of {len(batches)}", h.learning_rate)
-    return {"train_loss": mean_loss, "train_accuracy": n_correct.item() / len(images)}
-
-
-def _optimizer(backbone, hyperparameters):
-    """Weights decay; biases and batch norm do not."""
-    weights = [parameter for parameter in backbone.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in backbone.parameters() if parameter.ndim <= 1]
-    return torch.optim.AdamW(
-        [{"params": weights}, {"params": others, "weight_decay": 0.0}],
-        weight_decay=hyperparameters.weight_decay,
-        fused=True,
-    )
-
-
-def _checked(split, part):
-    images = check_images(split.images, f"{part} images")
-    return images, check_labels(split.labels, len(images), len(CLASS_NAMES), f"{part} labels")
-
-
-def _copy(state):
-    return {name: tensor.detach().clone() for name, tensor in state.items()}
+def in_step(classifier_hyperparameters, hyperparameters):
+    """Return an MLP's hyperparameters with what two that are trained end to end have in common, the backbone's."""
+    shared = ("label_smoothing", "batch_size", "epochs", "patience", "seed")
+    return replace(classifier_hyperparameters, **{name: getattr(hyperparameters, name) for name in shared})
 
 
 # From images to features to classes ----------------------------------------------------------------------------------
 
 
 def train_pair(backbone, splits, hyperparameters, classifier_hyperparameters, checkpoint=None):
-    """Train a backbone, unless it is frozen, then the MLP on its features, with progress bars, and measure both.
+    """Train a backbone and the MLP on its features, with progress bars, and measure both.
 
-    Parameters: see `train`.
+    A backbone that is not frozen learns through a linear head, and then the MLP learns from its features; or both learn
+    together, end to end.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        From `build`, with the same hyperparameters.
+    splits : Splits
+    hyperparameters : BackboneHyperparameters
+    classifier_hyperparameters : mlp.ClassifierHyperparameters
+    checkpoint : path, optional
+        See `backbone_training.train`.
 
     Returns
     -------
     pair : Pair
     histories : dict of str to list of dict
-        {"backbone": from `train`, empty if it is frozen, "mlp": from `mlp.train`}.
+        {"backbone": from `train`, empty if it is frozen, "mlp": from `mlp.train`, empty if it learned end to end}.
     metrics : dict
         See `save`. The test images are read once the training is over.
     """
     h, mlp_h = hyperparameters, classifier_hyperparameters
-    histories = {"backbone": []}
+    histories = {"backbone": [], "mlp": []}
     if not h.frozen:
         with contextlib.closing(EpochBar(h.epochs, "backbone")) as bar:
             histories["backbone"] = train(backbone, splits.train, splits.validation, h, bar, checkpoint)
+    if h.end_to_end:
+        pair = pair_of(backbone)
+        return pair, histories, measure_pair(pair, splits)
     standardizer, feature_splits = standardized_features(backbone, splits)
     classifier = mlp.build(mlp_h, backbone.n_features)
     with contextlib.closing(EpochBar(mlp_h.epochs, "MLP")) as bar:
         histories["mlp"] = mlp.train(classifier, *feature_splits[:2], mlp_h, bar)
-    metrics = measure_pair(backbone, classifier, splits, feature_splits, with_head=not h.frozen)
-    return Pair(backbone, standardizer, classifier), histories, metrics
+    pair = Pair(backbone, standardizer, classifier)
+    return pair, histories, measure_pair(pair, splits, feature_splits)
 
 
-def measure_pair(backbone, classifier, splits, feature_splits, with_head=True):
-    """Measure an MLP on features, and the backbone's own head, if it was trained, on images; see `save`."""
-    _, validation, test = feature_splits
-    metrics = {"validation": mlp.evaluate(classifier, validation), "test": mlp.evaluate(classifier, test)}
-    for part, split in (("head_validation", splits.validation), ("head_test", splits.test)) if with_head else ():
-        metrics[part] = measure(predict_logits(backbone, split.images), split.labels, CLASS_NAMES)
+def pair_of(backbone):
+    """Return the pair of a backbone and the MLP that is its head; from then on the backbone has no head.
+
+    The MLP has learned from the features as they are, and goes on reading them so: nothing is standardised.
+    """
+    classifier, backbone.head = backbone.head.mlp, nn.Identity()
+    return Pair(backbone, Standardizer.identity(backbone.n_features), classifier)
+
+
+def measure_pair(pair, splits, feature_splits=None):
+    """Measure a pair, and its backbone's linear head if one was trained, on validation and test images; see `save`.
+
+    Parameters
+    ----------
+    pair : Pair
+    splits : Splits
+    feature_splits : list of Split, optional
+        The standardised features, where they have been extracted already.
+    """
+    metrics = {}
+    for number, part in enumerate(("validation", "test"), start=1):
+        images, labels = splits[number]
+        if feature_splits is None:
+            logits = pair.predict_logits(images)
+        else:
+            logits = pair.classifier.predict_logits(feature_splits[number].images)
+        metrics[part] = measure(logits, labels, CLASS_NAMES)
+    if pair.backbone.trained_on and isinstance(pair.backbone.head, nn.Linear):
+        for part in ("validation", "test"):
+            split = getattr(splits, part)
+            metrics[f"head_{part}"] = measure(predict_logits(pair.backbone, split.images), split.labels, CLASS_NAMES)
     return metrics
 
 
@@ -312,7 +226,10 @@ def load(folder, device=None):
     try:
         description = saved.description
         # With random weights, whatever they were at first: those that were saved take their place.
-        backbone = backbones.build(backbones.hyperparameters_from_json(description["hyperparameters"]))
+        h = backbones.hyperparameters_from_json(description["hyperparameters"])
+        backbone = backbones.build(h)
+        if h.end_to_end:
+            backbone.head = nn.Identity()
         backbone.trained_on = description["trained_on"]
         mlp_hyperparameters = mlp.ClassifierHyperparameters.from_json(description["mlp_hyperparameters"])
         classifier = mlp.build(mlp_hyperparameters, description["sizes"][0])
@@ -363,7 +280,9 @@ def _parser():
 def _train_command(args):
     h = command_line.read_backbone_options(args, BACKBONES)
     mlp_h = command_line.read_options(args, CLASSIFIER, "mlp_")
-    backbone = build(h).to(choose_device(args.device))
+    if h.end_to_end:
+        mlp_h = in_step(mlp_h, h)
+    backbone = build(h, mlp_h).to(choose_device(args.device))
     split = command_line.read_split(args)
     splits = load_splits(**split)
     check_batches(mlp_h.batch_norm, mlp_h.batch_size, len(splits.train.labels))

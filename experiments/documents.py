@@ -1,23 +1,18 @@
-"""What README and report say of saved networks and seeds, so that no number in them is typed by hand."""
+"""What README and report say of saved networks, so that no number in them is typed by hand."""
 
-import json
 import re
 from dataclasses import asdict
 from pathlib import Path
 
 import cnn
-from experiments import RESULTS
-from experiments.mlp_steps import FINALS, final_accuracies
+from experiments import cnn_steps, mlp_steps
 from experiments.networks import load_networks
-from experiments.stored import read_rows
-from experiments.variants import mean_and_std
 from mlp import MLPHyperparameters
+from model_utils.backbones import hyperparameters_from_json
 from model_utils.cnn_backbone import CNNHyperparameters
 from model_utils.files import write_text
 from model_utils.tables import markdown_table
 from model_utils.training import best_epoch
-
-SEEDS = RESULTS / "cnn_seeds.csv"  # from cnn_implementation.ipynb
 
 
 def settled_on(networks, kind):
@@ -57,30 +52,14 @@ def results_table():
 
 
 def _over_seeds(network):
-    """Say what a network reaches on the test images over several seeds, if it was trained with several."""
+    """Say what a network reaches on the test images over several seeds, if it is a final model."""
     h = network.description["hyperparameters"]
     if network.description["kind"] == "mlp":
-        labels = [label for label, final in FINALS.items() if MLPHyperparameters.from_json(h) == final]
-        return final_accuracies()[labels[0]] if labels else ""
-    if h.get("channels") == list(CNNHyperparameters().channels):
-        rows, made_with = _seeds()
-        return f"{mean_and_std(rows['test'])}, n = {len(rows)}, {made_with['backbone']['epochs']} epochs"
-    return ""
-
-
-def _seeds():
-    return read_rows(SEEDS), json.loads(SEEDS.with_suffix(".json").read_text(encoding="utf-8"))
-
-
-def seeds_sentence():
-    """Say what the CNN features with the MLP by hand reach over several seeds, from what the notebook stored."""
-    rows, made_with = _seeds()
-    channels = "-".join(map(str, made_with["backbone"]["channels"]))
-    return (
-        f"CNN features ({channels}) with the MLP by hand, {made_with['backbone']['epochs']} epochs, over {len(rows)} "
-        f"seeds: test accuracy {mean_and_std(rows['test'])} (mean and standard deviation); the backbone's own head "
-        f"{mean_and_std(rows['head_test'])}."
-    )
+        steps, made_with = mlp_steps, MLPHyperparameters.from_json(h)
+    else:
+        steps, made_with = cnn_steps, hyperparameters_from_json(h)
+    labels = [label for label, final in steps.FINALS.items() if final == made_with]
+    return steps.final_accuracies()[labels[0]] if labels else ""
 
 
 def settings_table():

@@ -1,44 +1,10 @@
 """Pictures of comparisons, searches and speed. Each function returns a matplotlib Figure."""
 
-from itertools import zip_longest
-
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from model_utils.plots import WIDTH, frame, later, new_figure
-
-
-def comparison(histories, title):
-    """Draw what `variants.compare` returned: each run's best validation accuracy, and each variant's mean curve.
-
-    Parameters
-    ----------
-    histories : dict of str to list of list of dict
-        For each variant, a history for each seed.
-    title : str
-    """
-    figure, [[dots, curves]] = new_figure(max(3.2, 0.5 * len(histories)), 1, 2)
-    later_values = []
-    for i, (label, runs) in enumerate(histories.items()):
-        accuracies = [[row["validation_accuracy"] for row in run] for run in runs]
-        bests = [max(run) for run in accuracies]
-        dots.scatter(bests, [i] * len(bests), color=f"C{i}", alpha=0.7)
-        dots.plot([np.mean(bests)] * 2, [i - 0.3, i + 0.3], color=f"C{i}", linewidth=2)
-        # At each epoch the mean of the runs that came so far: some stop early.
-        mean_curve = [np.mean([a for a in at_epoch if a is not None]) for at_epoch in zip_longest(*accuracies)]
-        curves.plot(range(1, len(mean_curve) + 1), mean_curve, ".-", color=f"C{i}", label=label)
-        later_values += later(mean_curve)
-    dots.set_yticks(range(len(histories)), list(histories))
-    dots.invert_yaxis()
-    dots.set(xlabel="best validation accuracy: each run, and the mean", title=title)
-    curves.set(xlabel="epoch", ylabel="validation accuracy, mean")
-    curves.xaxis.get_major_locator().set_params(integer=True)
-    curves.legend(fontsize=8)
-    frame(curves, later_values)
-    for ax in (dots, curves):
-        ax.grid(alpha=0.3)
-    return figure
+from model_utils.plots import WIDTH, new_figure
 
 
 def accuracy_grids(accuracies, titles, row_labels, column_labels):
@@ -60,24 +26,6 @@ def accuracy_grids(accuracies, titles, row_labels, column_labels):
         ax.set_xticks(range(len(column_labels)), column_labels)
         ax.set_yticks(range(len(row_labels)), row_labels)
         ax.set_title(title)
-    return figure
-
-
-def accuracy_against_cost(points, cost_name):
-    """Draw accuracy against cost on a logarithmic axis, a colour and a shape of marker for each group.
-
-    Parameters
-    ----------
-    points : dict of str to (costs, accuracies)
-        For each group, two sequences.
-    cost_name : str
-    """
-    figure, [[axes]] = new_figure(4)
-    for (label, (costs, accuracies)), marker in zip(points.items(), "osD^vP", strict=False):
-        axes.scatter(costs, accuracies, marker=marker, alpha=0.8, label=label)
-    axes.set(xscale="log", xlabel=cost_name, ylabel="validation accuracy")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

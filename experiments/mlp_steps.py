@@ -3,9 +3,8 @@
 from dataclasses import replace
 
 import mlp
-from experiments import MODELS, RESULTS, variants
+from experiments import MODELS, steps
 from experiments.steps import Step
-from experiments.stored import read_rows
 from mlp import MLPHyperparameters
 from model_utils.layers import ACTIVATIONS, INITS
 
@@ -162,7 +161,5 @@ def finish_final(model, hyperparameters, history, splits):
 
 
 def final_accuracies():
-    """Return, for each final model, its test accuracy over the seeds: mean, standard deviation and n, as text."""
-    rows = read_rows(RESULTS / "study_mlp_final.csv")
-    accuracies = {label: rows[rows["model"] == label]["test"] for label in FINALS}
-    return {label: f"{variants.mean_and_std(runs)}, n = {len(runs)}" for label, runs in accuracies.items()}
+    """Return the test accuracy of each final model over the seeds, as text."""
+    return steps.final_accuracies("mlp_final", FINALS)

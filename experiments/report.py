@@ -4,51 +4,27 @@ The text is in report_template.md, with a name in braces wherever a number or a 
 is computed here. Nothing is trained.
 """
 
-import statistics
 from pathlib import Path
 
 import nbformat
-import numpy as np
 from nbconvert import HTMLExporter
 
-from experiments import FIGURES, RESULTS, ROOT, figures, mlp_steps, speed, steps, variants
+from experiments import FIGURES, ROOT, cnn_steps, figures, mlp_steps, speed, steps
 from experiments.documents import (
     results_table,
-    seeds_sentence,
     settings_table,
     write_between_marks,
 )
 from experiments.libraries import libraries_table
 from experiments.networks import load_networks, measured_models_table, networks_table
-from experiments.spaces import (
-    CHANNELS,
-    KERNELS,
-    POOLINGS,
-    STUDIES,
-    architecture,
-    distinct_points,
-    importances,
-    repeated_table,
-    search_table,
-    stored_trials,
-)
-from experiments.stored import read_rows
+from experiments.spaces import STUDIES, importances, repeated_table, search_table
 from model_utils.cnn_backbone import CNNHyperparameters
 from model_utils.files import write_text
-from model_utils.tables import markdown_table
 
 TEMPLATE = Path(__file__).with_name("report_template.md")
 REPORT = ROOT / "REPORT.md"
 README = ROOT / "README.md"
 HTML = ROOT / "runs" / "report.html"
-
-
-# Stored results ------------------------------------------------------------------------------------------------------
-
-
-def stored_histories(name):
-    """Read the histories of a comparison from results/: see `variants.compare`."""
-    return variants.by_run(read_rows(RESULTS / f"{name}.csv"))
 
 
 # Figures -------------------------------------------------------------------------------------------------------------
@@ -70,16 +46,15 @@ def architecture_diagram():
             [
                 ("image", "28 x 28"),
                 *(
-                    (f"conv 3 x 3, {n}", f"batch norm, ReLU,\nmax pool\n{n} x {size} x {size}")
+                    (f"conv 3 x 3, {n}", f"max pool, batch norm,\nReLU\n{n} x {size} x {size}")
                     for n, size in zip(h.channels, h.map_sizes, strict=True)
                 ),
-                ("fully connected", "256 features"),
-                ("head", "10 logits,\nfor training only"),
+                ("fully connected", "batch norm, ReLU,\n256 features"),
             ],
             [
                 ("image", "ten views"),
                 ("CNN above", "256 features\nof each view"),
-                ("mean, then", "standardised"),
+                ("mean", "256 features"),
                 ("NumPy MLP", "256-128-64-32-16"),
                 ("softmax", "10 probabilities"),
             ],
@@ -89,25 +64,19 @@ def architecture_diagram():
 
 def draw_figures():
     """Draw every figure of the report; return them by name."""
-    runs = stored_histories("cnn_architectures")
-    grids = [
-        [
-            [variants.best_accuracies(runs[architecture(plan, pooling, kernel)])[0] for kernel in KERNELS]
-            for plan in CHANNELS
-        ]
-        for pooling in POOLINGS
-    ]
     return {
         "architectures": architecture_diagram(),
         "learning_rates": figures.learning_rates(mlp_steps.OPTIMIZER.by_rate()),
         "regularisation": figures.dots(mlp_steps.REGULARISATION.accuracies()),
         "importance": figures.bars(importances("mlp_search"), "share of the accuracy's variance explained"),
         "cnn_grid": figures.accuracy_grids(
-            np.array(grids), [f"{name} pooling" for name in POOLINGS], list(CHANNELS), [f"kernels {k}" for k in KERNELS]
+            cnn_steps.architecture_grids(),
+            list(cnn_steps.POOLINGS),
+            list(cnn_steps.CHANNELS),
+            [f"kernels {kernels}" for kernels in cnn_steps.KERNELS],
         ),
-        "cnn_finalists": figures.comparison(stored_histories("cnn_finalists"), "CNN, finalists"),
-        "cnn_inits": figures.comparison(stored_histories("cnn_inits"), "CNN, initial weights"),
-        "lenet_steps": figures.comparison(stored_histories("lenet_steps"), "LeNet, step by step"),
+        "cnn_inits": figures.dots(cnn_steps.INIT.accuracies()),
+        "lenet_steps": figures.dots(cnn_steps.LENET.accuracies()),
         "growth": speed.growth_figure(),
         "networks": figures.labelled_points(
             {
@@ -123,18 +92,10 @@ def draw_figures():
 # Text ----------------------------------------------------------------------------------------------------------------
 
 
-def marginal_table(name, *parameters):
-    """Lay out the mean over the points of a search, for each combination of some parameters' values."""
-    groups = distinct_points(name).groupby(list(parameters))["value"]
-    rows = [(*combination, f"{statistics.mean(v):.4f}", f"{v.max():.4f}", len(v)) for combination, v in groups]
-    return markdown_table([*parameters, "mean validation accuracy", "best", "points"], rows)
-
-
 def values():
     """Return all that the template names."""
     return {
         "models": measured_models_table(),
-        "seeds": seeds_sentence(),
         "networks": networks_table(load_networks()),
         "libraries": libraries_table(),
         "settings": settings_table(),
@@ -149,15 +110,10 @@ def values():
         "n_random": STUDIES["mlp_search"].space.n_random,
         "search_table": search_table("mlp_search"),
         "search_repeated": repeated_table("mlp_best"),
-        "cnn_finalists": variants.describe(stored_histories("cnn_finalists")),
-        "cnn_n_trials": len(stored_trials("cnn_search")),
-        "cnn_n_points": len(distinct_points("cnn_search")),
-        "cnn_search_table": search_table("cnn_search"),
-        "cnn_search_kernels": marginal_table("cnn_search", "kernels"),
-        "cnn_search_init": marginal_table("cnn_search", "epochs", "init"),
-        "cnn_repeated": repeated_table("cnn_best"),
-        "cnn_inits": variants.describe(stored_histories("cnn_inits")),
-        "lenet_steps": variants.describe(stored_histories("lenet_steps")),
+        "cnn_architecture": steps.compare(cnn_steps.ARCHITECTURE.accuracies()),
+        "cnn_init": cnn_steps.INIT.describe(),
+        "cnn_finals": cnn_steps.finals_table(),
+        "lenet_steps": steps.describe(cnn_steps.LENET.at_best_rates()),
     }
 
 

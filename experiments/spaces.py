@@ -1,5 +1,6 @@
 """The declared studies: what each searches, what it trains, and on how many images; and what was stored of them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,14 +11,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.pruners import MedianPruner
 
 from data_preparation import N_OFFICIAL_TRAIN, load_splits
-from experiments import RESULTS
+from experiments import RESULTS, cnn_steps
 from experiments.mlp_steps import FINAL_TRAIN_SIZE, FINALS, REGULARISATION, SEEDS, STEPS, finish_final
 from experiments.stored import read_rows
 from experiments.study import Space
-from experiments.variants import mean_and_std
 from mlp import MLPHyperparameters
 from model_utils.cnn_backbone import BackboneHyperparameters, CNNHyperparameters
-from model_utils.tables import markdown_table
+from model_utils.tables import markdown_table, mean_and_std
 
 
 class Experiment(NamedTuple):
@@ -62,38 +62,10 @@ def _mlp_changes(parameters):
     }
 
 
-KERNELS = {"2": (2,) * 5, "3": (3,) * 5, "5": (5,) * 5, "5 5 3 3 3": (5, 5, 3, 3, 3)}
-CHANNELS = {"same": (32,) * 5, "doubled": (8, 16, 32, 64, 128), "halved": (128, 64, 32, 16, 8)}
-POOLINGS = {
-    "early": {"pool_sizes": (2, 2, 2, 3, 3), "pool_strides": (2, 2, 2, 1, 3)},
-    "late": {"pool_sizes": (2, 3, 2, 3, 7), "pool_strides": (2, 1, 2, 1, 7)},
+STUDIES = {
+    step.study: Experiment(step.space, step.base, step.changes, 48_000)
+    for step in (*STEPS, *cnn_steps.STEPS, cnn_steps.LENET)
 }
-
-
-def architecture(plan, pooling, kernels):
-    """Return the name of a combination of the choices above."""
-    return f"{plan}, {pooling}, kernels {kernels}"
-
-
-ARCHITECTURES = {
-    architecture(plan, pooling, kernels): {"channels": channels, "kernel_sizes": sizes} | POOLINGS[pooling]
-    for plan, channels in CHANNELS.items()
-    for pooling in POOLINGS
-    for kernels, sizes in KERNELS.items()
-}
-
-
-def _cnn_changes(parameters):
-    return {
-        "kernel_sizes": KERNELS[parameters["kernels"]],
-        "channels": CHANNELS[parameters["channels"]],
-        "init": parameters["init"],
-        "epochs": parameters["epochs"],
-        **POOLINGS[parameters["pooling"]],
-    }
-
-
-STUDIES = {step.study: Experiment(step.space, step.base, step.changes, 48_000) for step in STEPS}
 
 STUDIES |= {
     "mlp_search": Experiment(
@@ -124,21 +96,6 @@ STUDIES |= {
         MLPHyperparameters(epochs=20),
         _mlp_changes,
         train_size=48_000,
-    ),
-    "cnn_search": Experiment(
-        Space(
-            {
-                "kernels": CategoricalDistribution(tuple(KERNELS)),
-                "channels": CategoricalDistribution(tuple(CHANNELS)),
-                "pooling": CategoricalDistribution(tuple(POOLINGS)),
-                "init": CategoricalDistribution(("random", "Xavier", "He")),
-                "epochs": CategoricalDistribution((1, 3)),
-            },
-            n_trials=40,
-        ),
-        CNNHyperparameters(n_features=128),
-        _cnn_changes,
-        train_size=8_000,
     ),
 }
 
@@ -212,6 +169,12 @@ def _parse(distribution, text):
     return int(text) if isinstance(distribution, IntDistribution) else float(text)
 
 
+def _grid(**choices):
+    """Declare a space of all combinations of some choices."""
+    distributions = {name: CategoricalDistribution(tuple(values)) for name, values in choices.items()}
+    return Space(distributions, n_trials=math.prod(map(len, choices.values())), sampler="grid")
+
+
 def _best_of(name, base):
     """Declare a study of another study's three best points with new seeds: what was best of many was lucky, too."""
     experiment = STUDIES[name]
@@ -228,17 +191,19 @@ def _ranked(name, rank):
     return distinct_points(name).iloc[rank - 1][[*STUDIES[name].space.distributions]].to_dict()
 
 
-STUDIES["cnn_best"] = _best_of("cnn_search", STUDIES["cnn_search"].base)
 # At the length of the step that they are held against.
 STUDIES["mlp_best"] = _best_of("mlp_search", replace(STUDIES["mlp_search"].base, epochs=REGULARISATION.base.epochs))
 STUDIES["mlp_final"] = Experiment(
-    Space(
-        {"model": CategoricalDistribution(tuple(FINALS)), "seed": CategoricalDistribution(SEEDS)},
-        n_trials=len(FINALS) * len(SEEDS),
-        sampler="grid",
-    ),
+    _grid(model=FINALS, seed=SEEDS),
     MLPHyperparameters(),
     lambda parameters: FINALS[parameters["model"]].changed() | {"seed": parameters["seed"]},
     FINAL_TRAIN_SIZE,
     finish=finish_final,
+)
+STUDIES["cnn_final"] = Experiment(
+    _grid(model=cnn_steps.FINALS, seed=SEEDS),
+    CNNHyperparameters(),
+    lambda parameters: cnn_steps.FINALS[parameters["model"]].changed() | {"seed": parameters["seed"]},
+    cnn_steps.FINAL_TRAIN_SIZE,
+    finish=cnn_steps.finish_final,
 )

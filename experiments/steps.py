@@ -2,19 +2,20 @@
 
 Where the varied thing changes which learning rate is best, each choice is tried at several rates and judged at its
 best one. What a step decides is written into the base of the next step by hand; a test holds every decision against
-the stored results. The steps themselves are in `mlp_steps`.
+the stored results. The steps themselves are in `mlp_steps` and `cnn_steps`.
 """
 
+import math
 import statistics
 from typing import NamedTuple
 
 from optuna.distributions import CategoricalDistribution
 
-from experiments import RESULTS, variants
+from experiments import RESULTS
 from experiments.stored import read_rows
 from experiments.study import Space
 from model_utils.hyperparameters import Hyperparameters
-from model_utils.tables import markdown_table
+from model_utils.tables import markdown_table, mean_and_std
 
 
 class Step(NamedTuple):
@@ -77,24 +78,18 @@ class Step(NamedTuple):
 
         Returns
         -------
-        dict of str to list of list of dict
-            For each setting, a history of one row for each seed, as `variants.describe` takes it: its best validation
-            accuracy, and the training accuracy of its last epoch.
+        dict of str to list of dict
+            For each setting a row for each seed: among others its best validation accuracy, value, and the training
+            accuracy of its last epoch, train_accuracy.
         """
         rows = read_rows(RESULTS / f"study_{self.study}.csv")
-        return {
-            setting: [
-                [{"validation_accuracy": row["value"], "train_accuracy": row["train_accuracy"]}]
-                for row in runs.to_dict("records")
-            ]
-            for setting, runs in rows.groupby("setting", sort=False)
-        }
+        return {setting: runs.to_dict("records") for setting, runs in rows.groupby("setting", sort=False)}
 
     def by_rate(self):
         """Return, for each choice, for each learning rate that it was tried at, the accuracies of its runs."""
         runs = self.runs()
         return {
-            choice: {rate: variants.best_accuracies(runs[setting_name(choice, rate)]) for rate in self.rates[choice]}
+            choice: {rate: _values(runs[setting_name(choice, rate)]) for rate in self.rates[choice]}
             for choice in self.choices
         }
 
@@ -111,12 +106,11 @@ class Step(NamedTuple):
 
     def accuracies(self):
         """Return the best validation accuracies of the runs of each choice, at its best learning rate."""
-        bests = map(variants.best_accuracies, self.at_best_rates().values())
-        return dict(zip(self.choices, bests, strict=True))
+        return dict(zip(self.choices, map(_values, self.at_best_rates().values()), strict=True))
 
     def describe(self):
         """Lay out the choices at their best learning rates, and say what is decided, as Markdown."""
-        described = variants.describe(self.at_best_rates())
+        described = describe(self.at_best_rates())
         is_table_alone = described.endswith("|")
         return described + ("\n\n" if is_table_alone else " ") + f"We go on with **{self.decided}**."
 
@@ -139,6 +133,75 @@ def table(steps):
     for step in steps:
         accuracies = step.accuracies()
         best, worst = (pick(accuracies, key=lambda c: statistics.mean(accuracies[c])) for pick in (max, min))
-        cells = (f"{choice}: {variants.mean_and_std(accuracies[choice])}" for choice in (best, worst))
+        cells = (f"{choice}: {mean_and_std(accuracies[choice])}" for choice in (best, worst))
         rows.append((step.varied, len(step.choices), *cells, step.decided))
     return markdown_table(["varied", "choices", "best", "worst", "decided"], rows)
+
+
+def describe(runs):
+    """Lay out runs of several settings, and say which differences stand out from the noise.
+
+    Parameters
+    ----------
+    runs : dict of str to list of dict
+        For each setting a row for each seed, with value and train_accuracy.
+
+    Returns
+    -------
+    str
+        Markdown. A table with a row a setting: mean and standard deviation over the n runs of the best validation
+        accuracy, and the mean training accuracy of the last epoch. Then a sentence on which settings lie within two
+        standard errors of the best one; with one run each, or one setting, there is no telling, and no sentence.
+    """
+    rows = [
+        (
+            setting,
+            mean_and_std(_values(its_runs)),
+            len(its_runs),
+            f"{statistics.mean(run['train_accuracy'] for run in its_runs):.4f}",
+        )
+        for setting, its_runs in runs.items()
+    ]
+    table = markdown_table(["setting", "best validation accuracy", "n", "training accuracy, as trained"], rows)
+    sentence = compare({setting: _values(its_runs) for setting, its_runs in runs.items()})
+    return f"{table}\n\n{sentence}" if sentence else table
+
+
+def compare(accuracies):
+    """Say which settings lie within two standard errors of the best one; "" where there is no telling.
+
+    Parameters
+    ----------
+    accuracies : dict of str to list of float
+        For each setting those of its runs.
+    """
+    if len(accuracies) == 1 or min(map(len, accuracies.values())) == 1:
+        return ""
+    means = {setting: statistics.mean(values) for setting, values in accuracies.items()}
+    winner, *others = sorted(means, key=means.get, reverse=True)
+    within, below = [], []
+    for setting in others:
+        gap = means[winner] - means[setting]
+        if gap <= 2 * standard_error(accuracies[winner], accuracies[setting]):
+            within.append(setting)
+        else:
+            below.append(f"{setting} by {gap:.4f}")
+    sentence = f"Best: **{winner}**."
+    sentence += f" Within two standard errors of it: {'; '.join(within)}." if within else ""
+    return sentence + (f" Below it: {'; '.join(below)}." if below else "")
+
+
+def standard_error(one, other):
+    """Return the standard error of the difference between the means of two samples of the same size."""
+    return math.hypot(statistics.stdev(one), statistics.stdev(other)) / math.sqrt(len(one))
+
+
+def _values(runs):
+    return [run["value"] for run in runs]
+
+
+def final_accuracies(study, finals):
+    """Return, for each final model, its test accuracy over the seeds: mean, standard deviation and n, as text."""
+    rows = read_rows(RESULTS / f"study_{study}.csv")
+    accuracies = {label: rows[rows["model"] == label]["test"] for label in finals}
+    return {label: f"{mean_and_std(runs)}, n = {len(runs)}" for label, runs in accuracies.items()}

@@ -11,11 +11,14 @@ from optuna import TrialPruned
 from optuna.exceptions import StorageInternalError
 from tqdm import tqdm
 
+import cnn
+import mlp
 from experiments import ROOT
 from experiments.spaces import STUDIES
 from experiments.study import Study
-from experiments.variants import train
 from model_utils.checks import check_choice, check_count
+from model_utils.cnn_backbone import BackboneHyperparameters
+from model_utils.devices import choose_device
 from model_utils.training import best_epoch
 
 
@@ -80,6 +83,16 @@ def run_trials(study, experiment, splits, worker=""):
             "reason": reason,
         }
         study.finish(number, value, note, pruned)
+
+
+def train(hyperparameters, training, validation, on_epoch=None):
+    """Train an MLP or a backbone, whichever the hyperparameters describe; return it and its history."""
+    h = hyperparameters
+    if isinstance(h, BackboneHyperparameters):
+        backbone = cnn.build(h).to(choose_device())
+        return backbone, cnn.train(backbone, training, validation, h, on_epoch)
+    model = mlp.build(h, math.prod(training[0].shape[1:]))
+    return model, mlp.train(model, training, validation, h, on_epoch)
 
 
 def run_study(name, experiment, study, n_workers=1, ray_address=None):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -15,14 +14,21 @@ ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
 def origin_of(hyperparameters, *arrays):
-    """Return what a training is begun with, as JSON keeps it: going on with anything else would not be the same one."""
+    """Return what a training is begun with, as JSON keeps it: going on with anything else would not be the same one.
+
+    Parameters
+    ----------
+    hyperparameters : dict
+    *arrays : ndarray
+        Images and labels.
+    """
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array))
-    return json.loads(json.dumps({"hyperparameters": asdict(hyperparameters), "images_sha256": digest.hexdigest()}))
+    return json.loads(json.dumps({"hyperparameters": hyperparameters, "images_sha256": digest.hexdigest()}))
 
 
-def save_checkpoint(folder, backbone, optimizer, origin, history, best_state):
+def save_checkpoint(folder, backbone, optimizer, origin, history, best_state, average):
     """Write all that a training needs to go on.
 
     Parameters
@@ -35,8 +41,11 @@ def save_checkpoint(folder, backbone, optimizer, origin, history, best_state):
     history : list of dict
     best_state : dict of str to tensor
         The backbone's weights of the best epoch so far.
+    average : dict of str to tensor or None
+        The running average of its weights, if there is one.
     """
     weights = state_to_arrays(backbone.state_dict(), "now.") | state_to_arrays(best_state, "best.")
+    weights |= state_to_arrays(average or {}, "average.")
     for number, state in optimizer.state_dict()["state"].items():
         weights |= state_to_arrays(state, f"optimizer.{number}.")
     save_model(folder, SavedModel(weights, {"kind": "checkpoint", "origin": origin}, history, {}))
@@ -49,6 +58,7 @@ def load_checkpoint(folder, backbone, optimizer, origin):
     -------
     history : list of dict
     best_state : dict of str to tensor
+    average : dict of str to tensor or None
 
     Raises
     ------
@@ -62,8 +72,8 @@ def load_checkpoint(folder, backbone, optimizer, origin):
     try:
         different = _differences(saved.description["origin"], origin)
         if not different:
-            best_state = state_from_arrays(saved.weights, "best.")
-            for weights in (best_state, state_from_arrays(saved.weights, "now.")):
+            best_state, average, now = (state_from_arrays(saved.weights, f"{p}.") for p in ("best", "average", "now"))
+            for weights in (best_state, *([average] if average else []), now):
                 backbone.load_state_dict(weights)
             state = {
                 number: {name: torch.from_numpy(saved.weights[f"optimizer.{number}.{name}"]) for name in ADAMW_STATE}
@@ -78,7 +88,7 @@ def load_checkpoint(folder, backbone, optimizer, origin):
             if tensor.shape == parameter.shape:  # in the parameter's memory layout, which the fused optimizer relies on
                 state[number][name] = torch.empty_like(parameter).copy_(tensor)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return saved.history, best_state
+    return saved.history, best_state, average or None
 
 
 def _differences(kept, origin):

@@ -1,6 +1,7 @@
 """Convolutional backbones in PyTorch: images in, features out.
 
-A backbone finds the features; what classifies them is not its business. For its own training it has a linear head.
+A backbone finds the features; its head classifies them in training. That is a linear layer, or the MLP by hand: see
+`mlp_head`.
 """
 
 import math
@@ -35,6 +36,8 @@ class BackboneHyperparameters(Hyperparameters):
     erase: int = count(
         0, "blacken a square of so many pixels each way, anywhere in each training image, differently in each epoch", 0
     )
+    average: float = number(0.0, "share that a running average of the weights keeps at each step, 0 for none", high=1)
+    end_to_end: bool = flag(False, "train through the MLP by hand and not through a linear head")
     seed: int = count(0, "for initial weights, dropout, order of batches and augmentation", minimum=0)
 
     # What only networks made for ImageNet can have otherwise.
@@ -47,8 +50,17 @@ class BackboneHyperparameters(Hyperparameters):
         return self.backbone
 
 
+class LinearHead(nn.Linear):
+    """Classify features by one linear layer."""
+
+    def loss(self, features, labels, label_smoothing):
+        """Return the cross-entropy, in nats, of features, shape (N, F), and the logits, shape (N, K)."""
+        logits = self(features)
+        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing), logits
+
+
 class Backbone(nn.Module):
-    """What every backbone is: `features`, and a linear head that only its training uses.
+    """What every backbone is: `features`, and a head that only its training uses.
 
     A subclass names its dataclass in `Hyperparameters`, defines `features` and calls `super().__init__` first.
 
@@ -61,6 +73,7 @@ class Backbone(nn.Module):
 
     Attributes
     ----------
+    head : LinearHead or MLPHead
     trained_on : dict
         Device and precision of its training, as `cnn.train` reports them; empty before.
     views : tuple of (int, int)
@@ -77,7 +90,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.n_features = n_features
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(n_features, N_CLASSES)
+        self.head = LinearHead(n_features, N_CLASSES)
         self.trained_on = {}
 
     def features(self, x):
@@ -111,14 +124,14 @@ class CNNHyperparameters(BackboneHyperparameters):
     Raises
     ------
     ValueError
-        If a value is out of its range, or a map becomes too small for the next pooling.
+        If a value is out of its range, or a pooling would skip pixels or have no centre.
     """
 
     backbone: str = choice("cnn5", "what finds the features", ("cnn5",))
     channels: tuple = counts((16, 32, 64, 128, 256), "kernels of each convolution layer")
     kernel_sizes: tuple = counts((3, 3, 3, 3, 3), "height and width of the kernels of each layer")
-    pool_sizes: tuple = counts((2, 2, 2, 3, 3), "height and width of each layer's max pooling")
-    pool_strides: tuple = counts((2, 2, 2, 1, 3), "step of each layer's max pooling; 1 keeps the size of the map")
+    pool_sizes: tuple = counts((2, 2, 2, 2, 2), "height and width of each layer's max pooling")
+    pool_strides: tuple = counts((2, 2, 2, 2, 2), "step of each layer's max pooling; 1 keeps the size of the map")
     n_features: int = count(256, "units of the fully connected layer, the features")
     init: str = choice("Xavier", "initial weights", INITS)
     batch_norm: bool = flag(True, "normalise each convolution over the batch")
@@ -131,14 +144,11 @@ class CNNHyperparameters(BackboneHyperparameters):
             values = getattr(self, name)
             if len(values) != len(self.channels):
                 raise ValueError(f"{name}: expected {len(self.channels)}, one for each of the channels, got {values!r}")
-        size = IMAGE_SIZE
-        for layer, (pool, size_after) in enumerate(zip(self.pool_sizes, self.map_sizes, strict=True), start=1):
-            if size_after < 1:
-                raise ValueError(
-                    f"pool_sizes: layer {layer} would pool {pool} x {pool} values of a {size} x {size} map, leaving "
-                    "less than 1 x 1; a pool_stride of 1, there or earlier, keeps the map"
-                )
-            size = size_after
+        for layer, (size, stride) in enumerate(zip(self.pool_sizes, self.pool_strides, strict=True), start=1):
+            if size < stride:
+                raise ValueError(f"pool_sizes: expected at least the stride {stride} in layer {layer}, got {size}")
+            if stride == 1 and size % 2 == 0:
+                raise ValueError(f"pool_sizes: expected an odd number at stride 1 in layer {layer}, got {size}")
 
     @property
     def name(self):
@@ -147,10 +157,10 @@ class CNNHyperparameters(BackboneHyperparameters):
 
     @property
     def map_sizes(self):
-        """Height, and width, of the map that leaves each layer; a pooling of stride 1 keeps it."""
+        """Height, and width, of the map that leaves each layer: that of the map before, divided by the stride."""
         sizes = [IMAGE_SIZE]
-        for pool_size, stride in zip(self.pool_sizes, self.pool_strides, strict=True):
-            sizes.append(sizes[-1] if stride == 1 else (sizes[-1] - pool_size) // stride + 1)
+        for stride in self.pool_strides:
+            sizes.append(math.ceil(sizes[-1] / stride))
         return tuple(sizes[1:])
 
     @property
@@ -170,11 +180,14 @@ class CNNHyperparameters(BackboneHyperparameters):
 
 
 class CNNBackbone(Backbone):
-    """Convolution layers, each followed by ReLU and max pooling, then a fully connected layer that gives the features.
+    """Convolution layers, each with max pooling and ReLU, then a fully connected layer that gives the features.
 
-    A convolution keeps the size of its map: zeros, the black of the background, surround it. So does a max pooling of
-    stride 1. One of stride s and size p makes a map of n x n one of floor((n - p) / s) + 1 in each direction. With
-    batch normalisation, each convolution's output is normalised before ReLU (Ioffe and Szegedy, 2015).
+    Pooling comes before ReLU. Both orders give the same, since ReLU keeps the order of numbers: the largest of several
+    values after ReLU is the ReLU of the largest. But ReLU, and batch normalisation in front of it (S. Ioffe,
+    C. Szegedy, 2015), then work on a map that is smaller by the square of the stride.
+
+    A convolution keeps the size of its map: zeros, the black of the background, surround it. A pooling of stride s
+    divides the size of its map by s, rounded up; windows at the border are cut off where the map ends.
 
     Parameters
     ----------
@@ -188,9 +201,19 @@ class CNNBackbone(Backbone):
         super().__init__(h.n_features, h.dropout)
         self.layers = nn.ModuleList(
             _convolution_layer(*sizes, h.batch_norm)
-            for sizes in zip((1, *h.channels), h.channels, h.kernel_sizes, h.pool_sizes, h.pool_strides, strict=False)
+            for sizes in zip(
+                (1, *h.channels),
+                h.channels,
+                h.kernel_sizes,
+                h.pool_sizes,
+                h.pool_strides,
+                (IMAGE_SIZE, *h.map_sizes),
+                strict=False,
+            )
         )
-        self.fully_connected = nn.Linear(h.channels[-1] * h.map_sizes[-1] ** 2, h.n_features)
+        n_inputs = h.channels[-1] * h.map_sizes[-1] ** 2
+        self.fully_connected = nn.Linear(n_inputs, h.n_features, bias=not h.batch_norm)
+        self.norm = nn.BatchNorm1d(h.n_features) if h.batch_norm else nn.Identity()
         self._initialise(h.init, h.seed)
         # The layout that the fast convolution routines of processors and graphics cards read: the channels of a pixel
         # side by side.
@@ -199,7 +222,7 @@ class CNNBackbone(Backbone):
     def features(self, x):
         """Turn inputs, shape (N, 1, 28, 28), into features, shape (N, F), all >= 0."""
         last_map = self.feature_maps(x)[-1]
-        return torch.relu(self.fully_connected(last_map.flatten(start_dim=1)))
+        return torch.relu(self.norm(self.fully_connected(last_map.flatten(start_dim=1))))
 
     def feature_maps(self, x):
         """Return what leaves each convolution layer: a list of tensors, shape (N, C, H, H)."""
@@ -220,28 +243,23 @@ class CNNBackbone(Backbone):
                 n_out, n_in = module.weight.shape[:2]
                 std = initial_std(n_in * window, n_out * window, init)
                 nn.init.normal_(module.weight, 0, std, generator=generator)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
 
-def _convolution_layer(n_in, n_out, kernel_size, pool_size, pool_stride, batch_norm):
-    """Convolution, ReLU and max pooling, as a Sequential whose parts have these names."""
+def _convolution_layer(n_in, n_out, kernel_size, pool_size, pool_stride, map_size, batch_norm):
+    """Convolution, max pooling, batch normalisation and ReLU, as a Sequential whose parts have these names."""
     parts = OrderedDict()
-    if kernel_size % 2 == 0:
-        parts["padding"] = _even_padding(kernel_size)
-    parts["convolution"] = nn.Conv2d(n_in, n_out, kernel_size, padding=kernel_size // 2 if kernel_size % 2 else 0)
+    if kernel_size % 2 == 0:  # zeros around a map, so that a kernel of even size keeps it
+        before, after = kernel_size // 2 - 1, kernel_size // 2
+        parts["padding"] = nn.ZeroPad2d((before, after, before, after))
+    padding = kernel_size // 2 if kernel_size % 2 else 0
+    # Batch norm takes the mean away, and with it any bias in front of it; it has its own.
+    parts["convolution"] = nn.Conv2d(n_in, n_out, kernel_size, padding=padding, bias=not batch_norm)
+    # What the windows reach beyond the map is shared out to both sides; the larger half comes last.
+    beyond = (math.ceil(map_size / pool_stride) - 1) * pool_stride + pool_size - map_size
+    parts["pool"] = nn.MaxPool2d(pool_size, pool_stride, padding=max(0, beyond) // 2, ceil_mode=True)
     if batch_norm:
         parts["norm"] = nn.BatchNorm2d(n_out)
     parts["relu"] = nn.ReLU(inplace=True)
-    if pool_stride > 1:
-        parts["pool"] = nn.MaxPool2d(pool_size, pool_stride)
-    else:
-        if pool_size % 2 == 0:
-            parts["pool_padding"] = _even_padding(pool_size)
-        parts["pool"] = nn.MaxPool2d(pool_size, 1, padding=pool_size // 2 if pool_size % 2 else 0)
     return nn.Sequential(parts)
-
-
-def _even_padding(size):
-    """Surround a map so that a window of even size keeps it. After ReLU, a zero never exceeds a map's maximum."""
-    before, after = size // 2 - 1, size // 2
-    return nn.ZeroPad2d((before, after, before, after))

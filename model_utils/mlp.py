@@ -239,7 +239,14 @@ class MLP:
         dict of str to ndarray
             Copies.
         """
-        return {name: array.copy() for name, array in self._state_views().items()}
+        return {name: array.copy() for name, array in self.state_views().items()}
+
+    def state_views(self):
+        """Return what `state` returns, but the arrays themselves: what is written into them changes the MLP."""
+        views = dict(self.named_parameters)
+        for l, norm in enumerate(self.norms, start=1):
+            views |= {f"running_mean{l}": norm.running_mean, f"running_var{l}": norm.running_var}
+        return views
 
     def load_state(self, state):
         """Set what `state` returned.
@@ -249,7 +256,7 @@ class MLP:
         ValueError
             If a name is missing or unknown, or a shape differs; nothing is changed then.
         """
-        views = self._state_views()
+        views = self.state_views()
         if state.keys() != views.keys():
             raise ValueError(f"state: expected the arrays {', '.join(views)}, got {', '.join(state)}")
         for name, view in views.items():
@@ -276,12 +283,6 @@ class MLP:
         for formula, size, count in zip(formulas, self.sizes[1:], counts, strict=True):
             lines.append(f"  {formula:<{width}}  {f'(N, {size})':<10}{count:>11,}")
         return "\n".join(lines)
-
-    def _state_views(self):
-        views = dict(self.named_parameters)
-        for l, norm in enumerate(self.norms, start=1):
-            views |= {f"running_mean{l}": norm.running_mean, f"running_var{l}": norm.running_var}
-        return views
 
     def _make_buffers(self, rows):
         """Make the arrays that hold a batch of up to `rows` on its way; they are reused by every batch."""

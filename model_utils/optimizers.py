@@ -26,6 +26,13 @@ class Optimizer:
         The first `n_decayed` parameters, the weight matrices, decay; biases and batch-norm scales do not.
     weight_decay : float
         Adds weight_decay * theta to g, the gradient of weight_decay / 2 * |theta|^2.
+
+    Attributes
+    ----------
+    averages : ndarray of float, shape (A, P)
+        The running vectors that the rule keeps, such as a velocity; A is 0, 1 or 2.
+    n_steps : int
+        Steps so far.
     """
 
     n_averages = 0  # running vectors that the optimizer keeps, such as a velocity
@@ -36,7 +43,7 @@ class Optimizer:
         self.n_decayed = n_decayed
         self.weight_decay = weight_decay
         self.n_steps = 0
-        self._averages = np.zeros((self.n_averages, len(parameters)), parameters.dtype)
+        self.averages = np.zeros((self.n_averages, len(parameters)), parameters.dtype)
         self._scratch = np.empty(min(BLOCK, len(parameters)), parameters.dtype)
 
     def step(self, learning_rate):
@@ -49,7 +56,7 @@ class Optimizer:
             n_decayed = min(self.n_decayed - start, len(theta))
             if self.weight_decay and n_decayed > 0:
                 self._decay(theta[:n_decayed], g[:n_decayed], scratch[:n_decayed], learning_rate)
-            self._update(theta, g, self._averages[:, block], scratch, learning_rate)
+            self._update(theta, g, self.averages[:, block], scratch, learning_rate)
 
     def _decay(self, theta, g, scratch, learning_rate):
         g += np.multiply(theta, self.weight_decay, out=scratch)

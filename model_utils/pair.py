@@ -63,6 +63,11 @@ class Standardizer(NamedTuple):
         varies = features.max(axis=0) > features.min(axis=0)  # rounding can give a constant one a tiny std
         return cls(features.mean(axis=0), np.where(varies, features.std(axis=0), np.float32(1)))
 
+    @classmethod
+    def identity(cls, n_features):
+        """Leave features as they are."""
+        return cls(np.zeros(n_features, np.float32), np.ones(n_features, np.float32))
+
     def __call__(self, features):
         """Standardise features, shape (N, F)."""
         return (features - self.mean) / self.std

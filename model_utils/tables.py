@@ -1,6 +1,7 @@
 """Tables: Markdown that reads well in a terminal, a notebook and a README alike, and CSV to store."""
 
 import csv
+import statistics
 
 from model_utils.files import replacing
 
@@ -69,3 +70,9 @@ def _number(text):
         return int(text)
     except ValueError:
         return float(text)
+
+
+def mean_and_std(values):
+    """Write the mean, and with more than one value the standard deviation."""
+    text = f"{statistics.mean(values):.4f}"
+    return text + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")

@@ -18,10 +18,11 @@ from PIL import Image
 import cnn
 import mlp
 from data_preparation import CLASS_NAMES, Split, load_splits
-from model_utils import backbones, command_line
+from model_utils import backbone_training, backbones, command_line
 from model_utils.backbones.imagenet import ImageNetHyperparameters
 from model_utils.backbones.lenet import LeNetHyperparameters
 from model_utils.cnn_backbone import CNNHyperparameters
+from model_utils.pair import extract_features
 from model_utils.saved_models import SavedModelError, load_model, save_model
 from model_utils.training import TrainingDiverged, best_epoch, measure
 
@@ -136,13 +137,18 @@ def test_on_epoch_gets_the_rows_of_the_history(unbroken):
 
 
 @pytest.mark.q3b
-def test_resumed_training_ends_like_an_unbroken_one(unbroken, splits, tmp_path):
+@pytest.mark.parametrize("h", [SMALL, replace(SMALL, average=0.9, end_to_end=True)])
+def test_resumed_training_ends_like_an_unbroken_one(splits, tmp_path, h):
+    def untrained():  # with dropout in the MLP, whose masks must be the same again
+        return cnn.build(h, replace(cnn.CLASSIFIER, dropout=0.1))
+
     checkpoint = tmp_path / "checkpoint"
-    expected_backbone, expected_history, _ = unbroken
+    expected_backbone = untrained()
+    expected_history = cnn.train(expected_backbone, splits.train, splits.validation, h)
 
     def go_on(on_epoch):
-        backbone = cnn.build(SMALL)
-        return backbone, cnn.train(backbone, splits.train, splits.validation, SMALL, on_epoch, checkpoint)
+        backbone = untrained()
+        return backbone, cnn.train(backbone, splits.train, splits.validation, h, on_epoch, checkpoint)
 
     for n_done in (1, 2):  # cut off twice, each time by the next process
         rows = []
@@ -165,6 +171,30 @@ def test_resumed_training_ends_like_an_unbroken_one(unbroken, splits, tmp_path):
     finished, again = go_on(rows.append)
     assert same_state(finished, expected_backbone)
     assert rows == again == history
+
+
+@pytest.mark.q3b
+def test_a_running_average_is_what_is_validated_and_kept(few, splits):
+    h = replace(SMALL, epochs=1, average=0.75)
+    states = []
+
+    class Noting(torch.optim.AdamW):
+        def step(self):
+            super().step()
+            states.append({name: tensor.detach().clone() for name, tensor in backbone.state_dict().items()})
+
+    backbone = cnn.build(h)
+    average = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim, "AdamW", Noting)
+        history = cnn.train(backbone, few, splits.validation, h)
+    assert len(states) == 10
+    for state in states:
+        average = {name: 0.75 * average[name] + 0.25 * tensor for name, tensor in state.items()}
+    for name, tensor in backbone.state_dict().items():
+        expected = average[name] if tensor.is_floating_point() else states[-1][name]
+        torch.testing.assert_close(tensor, expected, msg=name)
+    assert accuracy(backbone, splits.validation) == history[0]["validation_accuracy"]
 
 
 @pytest.mark.q3b
@@ -211,7 +241,7 @@ def test_training_that_is_interrupted_in_an_epoch_keeps_the_best_weights_so_far(
                 backbone.head.weight.fill_(torch.nan)
             raise KeyboardInterrupt
 
-    backbone.register_forward_pre_hook(stop_in_second_epoch)
+    backbone.dropout.register_forward_pre_hook(stop_in_second_epoch)
     with pytest.raises(KeyboardInterrupt):
         cnn.train(backbone, few, splits.validation, SMALL, rows.append)
     assert len(rows) == 1
@@ -256,7 +286,7 @@ def test_patience_stops_early(splits, monkeypatch):
         right = np.arange(len(images)) < next(n_right)
         return np.eye(10)[np.where(right, ten.labels, (ten.labels + 1) % 10)]
 
-    monkeypatch.setattr(cnn, "predict_logits", predict)
+    monkeypatch.setattr(backbone_training, "predict_logits", predict)
     h = replace(SMALL, patience=2, epochs=9)
     history = cnn.train(cnn.build(h), few, ten, h)
     assert [row["validation_accuracy"] for row in history] == [0.3, 0.6, 0.5, 0.6]
@@ -279,8 +309,9 @@ def test_learning_rate_and_weight_decay_reach_the_optimizer(splits, monkeypatch)
     assert max(rates) == pytest.approx(0.01, rel=0.01)
     assert rates[0] < 0.003
     assert rates[-1] < 1e-4
-    # 5 convolutions, the fully connected layer and the head have weights; they and batch norm have biases.
-    assert {(decay, n) for groups in seen for _, decay, n in groups} == {(0.3, 7), (0.0, 7 + 2 * 5)}
+    # 5 convolutions, the fully connected layer and the head have weights; the head has a bias, the six batch norms a
+    # scale and a shift each.
+    assert {(decay, n) for groups in seen for _, decay, n in groups} == {(0.3, 7), (0.0, 1 + 2 * 6)}
 
 
 @pytest.mark.q3b
@@ -329,6 +360,26 @@ def test_a_trained_pair_comes_with_its_histories_and_what_it_reaches(trained_pai
         assert head == metrics[f"head_{part}"]
     assert metrics["head_validation"]["accuracy"] == best_epoch(histories["backbone"])["validation_accuracy"]
     assert metrics["validation"]["accuracy"] == best_epoch(histories["mlp"])["validation_accuracy"]
+
+
+def test_a_pair_that_is_trained_end_to_end_is_saved_loaded_and_evaluated(tmp_path, splits, capsys):
+    arguments = train_small("--end-to-end", "--mlp-label-smoothing", "0.3", models_dir=tmp_path, average=0.5)
+    assert cnn.main(arguments) == 0
+    (folder,) = tmp_path.iterdir()
+    assert folder.name == cnn.pair_name(PAIR_H, PAIR_MLP_H)
+    pair, saved = cnn.load(folder, "cpu")
+    assert {row["part"] for row in saved.history} == {"backbone"}
+    assert "head_test" not in saved.metrics
+    # What both learn with is the backbone's, and that is what is noted.
+    shared = {name: saved.description["hyperparameters"][name] for name in ("label_smoothing", "batch_size", "epochs")}
+    assert shared.items() <= saved.description["mlp_hyperparameters"].items()
+    logits = pair.predict_logits(splits.test.images)
+    assert measure(logits, splits.test.labels, CLASS_NAMES) == saved.metrics["test"]
+    features = extract_features(pair.backbone, splits.test.images)
+    assert np.array_equal(pair.classifier.predict_logits(features), logits), "features are read as they are"
+    assert not np.array_equal(pair.classifier.W[0], mlp.build(PAIR_MLP_H, 16).W[0])
+    assert cnn.main(["inspect", str(folder)]) == cnn.main(["evaluate", str(folder), "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.endswith(f"test accuracy {saved.metrics['test']['accuracy']:.4f}\n")
 
 
 def test_folder_is_named_after_what_is_in_it(saved_folder):
@@ -417,7 +468,7 @@ def test_evaluate_ends_with_the_accuracy_and_checks_it(saved_folder, tmp_path, c
 def test_inspect_shows_layers_and_metrics(saved_folder, capsys):
     assert cnn.main(["inspect", str(saved_folder)]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"layers\.4\.convolution +\| Conv2d +\| 8 x 3 x 3 +\| 584 +\| 5,184", shown)
+    assert re.search(r"layers\.4\.convolution +\| Conv2d +\| 8 x 2 x 2 +\| 576 +\| 2,304", shown)
     assert "MLP 16-16-10" in shown
     assert re.search(r"multiply-adds", shown)
     assert re.search(r"\| channels +\| \[4, 8, 8, 8, 8\]", shown)
@@ -454,7 +505,8 @@ def test_export_writes_a_file_or_names_the_packages_it_needs(saved_folder, tmp_p
     [
         (["evaluate", "nowhere"], "nowhere: no such folder"),
         (train_small(init="best"), "init: expected one of random, Xavier, He, got 'best'"),
-        (train_small("--pool-strides", "2", "2", "2", "2", "2"), "pool_sizes: layer 5 would pool 3 x 3 values"),
+        (train_small("--pool-strides", "2", "1", "2", "1", "2"), "pool_sizes: expected an odd number at stride 1"),
+        (train_small("--average", "1"), "average: expected a number from 0 to below 1"),
         (train_small(mlp_dropout=1.5), "dropout: expected a number from 0 to below 1"),
         (train_small(train_size=70_000), "split: expected at most"),
         (train_small("--resume"), "no training to resume"),

@@ -61,24 +61,10 @@ def small_cnn_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small_run")
     parameters = {
         "models_dir": folder / "models",
-        "results_dir": folder / "results",
-        "checkpoints_dir": folder / "checkpoints",
-        "rerun_architectures": True,
-        "rerun_finalists": True,
-        "rerun_inits": True,
-        "rerun_seeds": True,
-        "rerun_lenets": True,
         "train_size": 1000,
         "validation_size": 300,
-        "backbone_epochs": 2,
-        "classifier_epochs": 2,
+        "epochs": 2,
         "map_images": 200,
-        "study_size": 60,
-        "study_epochs": 1,
-        "finalist_epochs": 1,
-        "seeds_epochs": 1,
-        "lenet_epochs": 1,
-        "comparison_seeds": 2,
     }
     run(CNN_NOTEBOOK, folder / "run.ipynb", parameters)
     return folder
@@ -102,9 +88,6 @@ def test_the_mlp_notebook_saves_the_two_models_that_it_trains(small_mlp_run, cap
 @pytest.mark.q3d
 def test_the_cnn_notebook_runs_from_top_to_bottom(small_cnn_run):
     check_outputs(small_cnn_run / "run.ipynb")
-    names = {path.name for path in (small_cnn_run / "results").iterdir()}
-    stored = ("cnn_architectures", "cnn_finalists", "cnn_inits", "cnn_seeds", "lenet_steps")
-    assert names == {f"{name}.{kind}" for name in stored for kind in ("csv", "json")}
 
 
 @pytest.mark.q3d

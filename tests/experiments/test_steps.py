@@ -1,18 +1,17 @@
 """The arguments of questions 2f and 3: what is stored is what is declared, and every decision follows from it."""
 
 import json
-import math
 import statistics
 
 import pytest
 
-from experiments import RESULTS, mlp_steps, spaces
+from experiments import RESULTS, cnn_steps, mlp_steps, spaces, steps
 from experiments.stored import read_rows
 
 pytestmark = [pytest.mark.q2f, pytest.mark.acceptance]
 
-STEPS = {step.study: step for step in mlp_steps.STEPS}
-GRIDS = [name for name, experiment in spaces.STUDIES.items() if experiment.space.sampler == "grid" and "mlp" in name]
+STEPS = {step.study: step for step in (*mlp_steps.STEPS, *cnn_steps.STEPS, cnn_steps.LENET)}
+GRIDS = [name for name, experiment in spaces.STUDIES.items() if experiment.space.sampler == "grid"]
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -35,8 +34,7 @@ def test_each_decision_is_the_best_or_within_two_standard_errors_of_it(name):
     if len(decided) == 1:
         assert decided == best
     else:
-        standard_error = math.hypot(statistics.stdev(best), statistics.stdev(decided)) / math.sqrt(len(decided))
-        assert statistics.mean(best) - statistics.mean(decided) <= 2 * standard_error
+        assert statistics.mean(best) - statistics.mean(decided) <= 2 * steps.standard_error(best, decided)
 
 
 TUNED = [name for name, step in STEPS.items() if step.rates and len(step.rates[step.decided]) > 2]
@@ -47,3 +45,15 @@ def test_the_best_rate_of_a_decision_that_was_tried_at_several_lies_between_two_
     accuracies = STEPS[name].by_rate()[STEPS[name].decided]
     best = max(accuracies, key=lambda rate: statistics.mean(accuracies[rate]))
     assert min(accuracies) < best < max(accuracies)
+
+
+def test_describing_runs_tells_a_difference_from_noise():
+    def runs(*accuracies):
+        return [{"value": accuracy, "train_accuracy": accuracy} for accuracy in accuracies]
+
+    text = steps.describe({"a": runs(0.90, 0.92, 0.94), "b": runs(0.90, 0.91, 0.92), "c": runs(0.70, 0.71, 0.72)})
+    assert "| a       | 0.9200 ± 0.0200          | 3 |" in text
+    assert text.endswith("Best: **a**. Within two standard errors of it: b. Below it: c by 0.2100.")
+    single = steps.describe({"a": runs(0.9), "b": runs(0.8)})
+    assert "±" not in single, "one run tells nothing of the noise"
+    assert "Best" not in single

@@ -45,7 +45,7 @@ def n_parameters(module):
 
 def test_lenet5_has_the_sizes_and_parameters_of_the_paper(build):
     rows = layer_table(build("lenet5"))
-    shapes = [row["output_shape"] for row in rows if row["kind"] in ("Conv2d", "AvgPool2d", "Linear")]
+    shapes = [row["output_shape"] for row in rows if row["kind"] in ("Conv2d", "AvgPool2d", "Linear", "LinearHead")]
     assert shapes == [(6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), (120, 1, 1), (84,), (10,)]
     # LeCun et al., 1998, layers C1, C5 and F6; C3 has all 6 x 16 connections, where the paper's table leaves out 36.
     parameters = {row["layer"]: row["parameters"] for row in rows if row["parameters"]}

@@ -1,6 +1,6 @@
 """The kept state of a training: what goes on from it is as if it had never been cut off."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
 
 
 class Training:
-    """A backbone and its optimizer, with the two groups of parameters that `cnn.train` gives it."""
+    """A backbone and its optimizer, with the two groups of parameters that `train` gives it."""
 
     def __init__(self, seed):
         self.backbone = CNNBackbone(replace(H, seed=seed))
@@ -40,14 +40,19 @@ class Training:
 
 @pytest.fixture
 def cut_off(tmp_path):
-    """A training that was kept after three steps, with its folder and the best weights, which it had after two."""
+    """A training that was kept after three steps, with its folder, the best weights, which it had after two, and what
+    stands for a running average, which it had after one.
+    """
     training = Training(seed=0)
-    training.take_steps(2)
+    training.take_steps(1)
+    average = {name: tensor.clone() for name, tensor in training.backbone.state_dict().items()}
+    training.take_steps(1)
     best_state = {name: tensor.clone() for name, tensor in training.backbone.state_dict().items()}
     training.take_steps(1)
     folder = tmp_path / "checkpoint"
-    save_checkpoint(folder, training.backbone, training.optimizer, origin_of(H, IMAGES), HISTORY, best_state)
-    return training, folder, best_state
+    origin = origin_of(asdict(H), IMAGES)
+    save_checkpoint(folder, training.backbone, training.optimizer, origin, HISTORY, best_state, average)
+    return training, folder, best_state, average
 
 
 def same_state(a, b):
@@ -55,11 +60,14 @@ def same_state(a, b):
 
 
 def test_a_training_goes_on_as_if_it_had_never_been_cut_off(cut_off):
-    training, folder, best_state = cut_off
+    training, folder, best_state, average = cut_off
     other = Training(seed=1)
-    history, best_again = load_checkpoint(folder, other.backbone, other.optimizer, origin_of(H, IMAGES))
+    history, best_again, average_again = load_checkpoint(
+        folder, other.backbone, other.optimizer, origin_of(asdict(H), IMAGES)
+    )
     assert history == HISTORY
     assert same_state(best_again, best_state)
+    assert same_state(average_again, average)
     assert same_state(other.backbone.state_dict(), training.backbone.state_dict())
     assert not same_state(best_again, other.backbone.state_dict())
     for going_on in (training, other):
@@ -68,9 +76,9 @@ def test_a_training_goes_on_as_if_it_had_never_been_cut_off(cut_off):
 
 
 def test_the_optimizer_gets_its_moments_back_in_the_layout_of_the_parameters(cut_off):
-    training, folder, _ = cut_off
+    training, folder, *_ = cut_off
     other = Training(seed=1)
-    load_checkpoint(folder, other.backbone, other.optimizer, origin_of(H, IMAGES))
+    load_checkpoint(folder, other.backbone, other.optimizer, origin_of(asdict(H), IMAGES))
     pairs = zip(training.optimizer.state.items(), other.optimizer.state.items(), strict=True)
     for (_, expected), (parameter, state) in pairs:
         assert state.keys() == expected.keys()
@@ -88,40 +96,42 @@ def test_the_optimizer_gets_its_moments_back_in_the_layout_of_the_parameters(cut
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused_by_what_differs(cut_off, changes, images, message):
-    _, folder, _ = cut_off
+    _, folder, *_ = cut_off
     other = Training(seed=1)
     before = {name: tensor.clone() for name, tensor in other.backbone.state_dict().items()}
     with pytest.raises(ValueError, match=rf"checkpoint: the interrupted training had other settings: {message}"):
-        load_checkpoint(folder, other.backbone, other.optimizer, origin_of(replace(H, **changes), images))
+        load_checkpoint(folder, other.backbone, other.optimizer, origin_of(asdict(replace(H, **changes)), images))
     assert same_state(other.backbone.state_dict(), before)
 
 
 @pytest.mark.parametrize("lost", ["best.head.bias", "now.head.bias", "optimizer.0.exp_avg"])
 def test_a_checkpoint_with_something_missing_is_refused(cut_off, lost):
-    training, folder, _ = cut_off
+    training, folder, *_ = cut_off
     saved = load_model(folder, "checkpoint")
     del saved.weights[lost]
     save_model(folder, saved)
     name = lost.removeprefix("best.").removeprefix("now.")
     with pytest.raises(SavedModelError, match=rf"checkpoint: not a checkpoint of this training .*{name}"):
-        load_checkpoint(folder, training.backbone, training.optimizer, origin_of(H, IMAGES))
+        load_checkpoint(folder, training.backbone, training.optimizer, origin_of(asdict(H), IMAGES))
 
 
 def test_what_is_not_a_checkpoint_is_refused(cut_off):
-    training, folder, _ = cut_off
+    training, folder, *_ = cut_off
     saved = load_model(folder, "checkpoint")
     for description, message in (({"kind": "pair"}, "expected kind checkpoint"), ({"kind": "checkpoint"}, "origin")):
         save_model(folder, saved._replace(description=description))
         with pytest.raises(SavedModelError, match=f"checkpoint: .*{message}"):
-            load_checkpoint(folder, training.backbone, training.optimizer, origin_of(H, IMAGES))
+            load_checkpoint(folder, training.backbone, training.optimizer, origin_of(asdict(H), IMAGES))
 
 
 def test_the_origin_of_a_training_tells_all_it_is_begun_with():
     labels = np.arange(20)
-    origin = origin_of(H, IMAGES, labels)
+    origin = origin_of(asdict(H), IMAGES, labels)
     assert origin["hyperparameters"]["channels"] == [4, 8, 8, 8, 8]  # as JSON keeps a tuple
-    assert origin == origin_of(replace(H), IMAGES.copy(), labels.copy())
-    others = [origin_of(h, *arrays) for h, *arrays in ((replace(H, erase=1), IMAGES, labels), (H, IMAGES, labels + 1))]
+    assert origin == origin_of(asdict(H), IMAGES.copy(), labels.copy())
+    others = [
+        origin_of(asdict(h), *arrays) for h, *arrays in ((replace(H, erase=1), IMAGES, labels), (H, IMAGES, labels + 1))
+    ]
     assert origin not in others
 
 

@@ -1,0 +1,145 @@
+"""The argument of question 3: which CNN, one step after the other, how it is trained, and the final pairs."""
+
+from dataclasses import replace
+
+import numpy as np
+
+import cnn
+from experiments import MODELS, RESULTS, steps
+from experiments.steps import Step
+from experiments.stored import read_rows
+from model_utils.backbones.lenet import LeNetHyperparameters
+from model_utils.cnn_backbone import CNNHyperparameters
+from model_utils.layers import INITS
+from model_utils.tables import markdown_table, mean_and_std
+
+SEEDS = (0, 1, 2)
+
+# Question 3b. Kernels, plans and poolings against each other, each network as wide as the multiply-adds of
+# 16-32-64-128-256 allow: what is compared is where they are best spent.
+
+KERNELS = {"3": (3,) * 5, "5": (5,) * 5, "5 5 3 3 3": (5, 5, 3, 3, 3)}
+POOLINGS = {
+    "every layer halves": {"pool_sizes": (2, 2, 2, 2, 2), "pool_strides": (2, 2, 2, 2, 2)},
+    "every other layer halves": {"pool_sizes": (2, 3, 2, 3, 2), "pool_strides": (2, 1, 2, 1, 2)},
+}
+CHANNELS = {
+    "same": {
+        "every layer halves": {"3": (41,) * 5, "5": (24,) * 5, "5 5 3 3 3": (26,) * 5},
+        "every other layer halves": {"3": (30,) * 5, "5": (18,) * 5, "5 5 3 3 3": (22,) * 5},
+    },
+    "doubled": {
+        "every layer halves": {
+            "3": (16, 32, 64, 128, 256),
+            "5": (10, 19, 38, 76, 152),
+            "5 5 3 3 3": (13, 27, 54, 108, 216),
+        },
+        "every other layer halves": {
+            "3": (6, 13, 26, 52, 106),
+            "5": (4, 8, 16, 32, 64),
+            "5 5 3 3 3": (6, 12, 25, 51, 102),
+        },
+    },
+    "halved": {
+        "every layer halves": {"3": (64, 32, 16, 8, 4), "5": (37, 18, 9, 5, 2), "5 5 3 3 3": (37, 19, 10, 5, 3)},
+        "every other layer halves": {"3": (59, 29, 15, 8, 4), "5": (34, 17, 9, 4, 2), "5 5 3 3 3": (36, 18, 9, 5, 3)},
+    },
+}
+
+
+def architecture(plan, pooling, kernels):
+    """Return the name of a combination of the choices above."""
+    return f"{plan}, {pooling}, kernels {kernels}"
+
+
+def architecture_grids():
+    """Return the mean validation accuracies of the networks of question 3b, shape (poolings, plans, kernels)."""
+    accuracies = ARCHITECTURE.accuracies()
+    return np.array(
+        [
+            [[np.mean(accuracies[architecture(plan, pooling, k)]) for k in KERNELS] for plan in CHANNELS]
+            for pooling in POOLINGS
+        ]
+    )
+
+
+# Bare: what regularises comes later, where its worth is measured.
+FIRST = CNNHyperparameters(init="He", dropout=0.0, flip=False, shift=0, epochs=6)
+ARCHITECTURE = Step(
+    "cnn_architecture",
+    "kernels, plan and pooling",
+    FIRST,
+    {
+        architecture(plan, pooling, kernels): {"channels": channels, "kernel_sizes": KERNELS[kernels]}
+        | POOLINGS[pooling]
+        for plan, by_pooling in CHANNELS.items()
+        for pooling, by_kernels in by_pooling.items()
+        for kernels, channels in by_kernels.items()
+    },
+    decided="doubled, every layer halves, kernels 3",
+)
+
+# Question 3c.
+INIT = Step(
+    "cnn_init",
+    "initial weights",
+    FIRST,
+    # Without batch norm the rate of FIRST is too large for all three.
+    {init: {"init": init, "batch_norm": False, "learning_rate": 0.001} for init in INITS}
+    | {f"{init}, batch norm": {"init": init} for init in INITS},
+    decided="He, batch norm",
+)
+
+STEPS = (ARCHITECTURE, INIT)
+
+# From LeNet-5 to today. Each choice contains those before it.
+LENET = Step(
+    "cnn_lenet",
+    "from LeNet-5 to today",
+    LeNetHyperparameters(backbone="lenet5", dropout=0.0, flip=False, shift=0, learning_rate=0.002, epochs=6),
+    {
+        "LeNet-5": {},
+        "+ ReLU": {"backbone": "lenet5_relu"},
+        "+ max pooling": {"backbone": "lenet5_relu_max"},
+        "+ batch norm": {"backbone": "modern_lenet"},
+        "+ moved and mirrored images": {"backbone": "modern_lenet", "flip": True, "shift": 1},
+    },
+    decided="+ batch norm",
+)
+
+# The final pairs, trained end to end. Of the 12,000 validation images, 9,000 join the training images, and the other
+# 3,000 pick the epoch.
+FINAL_TRAIN_SIZE = 57_000
+RECIPE = replace(FIRST, flip=True, shift=1, dropout=0.2, end_to_end=True, epochs=48)
+FINALS = {
+    "16-32-64-128-256": RECIPE,
+}
+
+
+def finish_final(backbone, hyperparameters, history, splits):
+    """Measure a final pair on the test images, once; save it if its seed is the first."""
+    h, mlp_h = hyperparameters, backbone.head.hyperparameters
+    pair = cnn.pair_of(backbone)
+    metrics = cnn.measure_pair(pair, splits)
+    if h.seed == SEEDS[0]:
+        sizes = {name: len(getattr(splits, name).labels) for name in ("train", "validation")}
+        folder = MODELS / "cnn" / cnn.pair_name(h, mlp_h)
+        histories = {"backbone": history, "mlp": []}
+        cnn.save(folder, pair, h, mlp_h, histories, sizes | {"test": "official", "seed": 0}, metrics)
+    return {part: measured["accuracy"] for part, measured in metrics.items()}
+
+
+def final_accuracies():
+    """Return the test accuracy of each final pair over the seeds, as text."""
+    return steps.final_accuracies("cnn_final", FINALS)
+
+
+def finals_table():
+    """Lay out the final pairs over their seeds, as Markdown."""
+    rows = read_rows(RESULTS / "study_cnn_final.csv")
+    cells = []
+    for label in FINALS:
+        runs = rows[rows["model"] == label]
+        accuracies = (mean_and_std(runs[part]) for part in ("validation", "test"))
+        cells.append((label, *accuracies, len(runs), f"{runs['train_accuracy'].mean():.4f}"))
+    return markdown_table(["final pair", "validation accuracy", "test accuracy", "n", "training accuracy"], cells)

@@ -1,0 +1,63 @@
+"""The argument of question 3: what it compares is comparable, and its final pairs follow from it."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+import cnn
+from data_preparation import Split
+from experiments import cnn_steps
+from model_utils.layer_table import layer_table
+from model_utils.pair import Pair
+
+
+@pytest.mark.q3b
+def test_the_networks_of_question_3b_cost_the_same():
+    def cost(h):
+        return sum(row["multiply_adds"] for row in layer_table(cnn.build(h)))
+
+    step = cnn_steps.ARCHITECTURE
+    first = cost(step.base)
+    costs = {name: cost(replace(step.base, **changes)) / first for name, changes in step.choices.items()}
+    assert len(costs) == 18
+    assert 0.96 <= min(costs.values()) <= max(costs.values()) <= 1.04
+    assert cnn_steps.FIRST.channels == (16, 32, 64, 128, 256)
+
+
+@pytest.mark.q3b
+def test_the_networks_of_question_3b_keep_to_their_plans():
+    for plan, factor in (("same", 1), ("doubled", 2), ("halved", 0.5)):
+        for by_kernels in cnn_steps.CHANNELS[plan].values():
+            for channels in by_kernels.values():
+                for one, other in pairwise(channels):
+                    assert abs(other - factor * one) <= math.ceil(factor), (plan, channels)
+
+
+@pytest.mark.q3d
+def test_the_final_pairs_follow_every_decision():
+    for h in cnn_steps.FINALS.values():
+        for step in cnn_steps.STEPS:
+            decided = step.choices[step.decided]
+            assert all(getattr(h, name) == value for name, value in decided.items())
+        assert h.end_to_end
+
+
+@pytest.mark.q3d
+def test_a_final_pair_is_measured_and_saved_once(tmp_path, monkeypatch, small_splits):
+    monkeypatch.setattr(cnn_steps, "MODELS", tmp_path)
+    few = small_splits._replace(train=Split(*(part[:256] for part in small_splits.train)))
+    h = replace(cnn_steps.RECIPE, channels=(4, 4, 4, 4, 4), n_features=8, epochs=1)
+    for seed, n_saved in ((1, 0), (0, 1)):
+        backbone = cnn.build(replace(h, seed=seed))
+        history = cnn.train(backbone, *few[:2], replace(h, seed=seed))
+        accuracies = cnn_steps.finish_final(backbone, replace(h, seed=seed), history, few)
+        folders = list(tmp_path.glob("cnn/*"))
+        assert len(folders) == n_saved
+    pair, saved = cnn.load(folders[0], "cpu")
+    assert isinstance(pair, Pair)
+    assert accuracies == {part: saved.metrics[part]["accuracy"] for part in ("validation", "test")}
+    assert saved.description["split"] == {"train": 256, "validation": 1000, "test": "official", "seed": 0}
+    assert not any(isinstance(module, torch.nn.Linear) for module in [pair.backbone.head])
