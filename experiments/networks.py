@@ -72,7 +72,13 @@ def load_networks(models_dir=MODELS):
         If a folder is not a whole measured network; it names the folder.
     """
     networks = [_load(folder) for folder in list_saved(models_dir) if (folder / MEASURED).exists()]
-    return sorted(networks, key=lambda network: (-network.metrics["test"]["accuracy"], network.title))
+    networks.sort(key=lambda network: (-network.metrics["test"]["accuracy"], network.title))
+    titles = [network.title for network in networks]
+    for i, network in enumerate(networks):
+        if network.title in titles[:i]:  # the same network, trained in another way, is told by its epochs
+            epochs = network.description["hyperparameters"]["epochs"]
+            networks[i] = network._replace(title=f"{network.title}, {epochs} epochs")
+    return networks
 
 
 def _load(folder):

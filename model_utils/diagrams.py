@@ -1,6 +1,8 @@
-"""A drawing of what the MLP is: its computational graph."""
+"""Drawings of what the networks are: the computational graph of the MLP, the maps of the CNN."""
 
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from model_utils.plots import WIDTH
 
@@ -58,5 +60,48 @@ def computational_graph():
                 axes.text(x, 1.8, d_first, color="tab:red", **text)
                 axes.text(x, 1.5, d_second, color="tab:red", **text)
     axes.set(xlim=(-0.6, 8.6), ylim=(-0.8, 1.9))
+    axes.axis("off")
+    return figure
+
+
+def convolutional_network(hyperparameters):
+    """Draw the maps that leave each layer of a CNN: how many, how large, and their receptive fields in pixels.
+
+    Parameters
+    ----------
+    hyperparameters : CNNHyperparameters
+    """
+    h = hyperparameters
+    figure = Figure(figsize=(WIDTH, 2.3), layout="constrained")
+    axes = figure.subplots()
+    text = {"ha": "center", "fontsize": 8}
+    operations = [
+        f"conv {k} x {k}\npool {p} x {p}\nstride {s}"
+        for k, p, s in zip(h.kernel_sizes, h.pool_sizes, h.pool_strides, strict=True)
+    ]
+    names = ["image", *(f"layer {l + 1}" for l in range(len(h.channels)))]
+    maps = zip(
+        (1, *h.channels), (28, *h.map_sizes), ("", *(f"sees {n} x {n}" for n in h.receptive_fields)), strict=True
+    )
+    x = 0.0
+    for name, operation, (channels, size, field) in zip(names, ["", *operations], maps, strict=True):
+        n_drawn = min(8, 1 + int(np.log2(channels)))
+        width = size / 28 + 0.05 * (n_drawn - 1)
+        if operation:
+            axes.annotate("", (x + 0.75, 0), (x + 0.05, 0), arrowprops={"arrowstyle": "->"})
+            axes.text(x + 0.4, 0.08, operation, va="bottom", **text)
+            x += 0.8
+        for i in reversed(range(n_drawn)):  # the nearest one last
+            corner = (x + 0.05 * i, 0.05 * i - size / 56)
+            axes.add_patch(Rectangle(corner, size / 28, size / 28, facecolor="aliceblue", edgecolor="steelblue"))
+        center = x + width / 2
+        axes.text(center, -0.62, f"{name}\n{channels} x {size} x {size}\n{field}", va="top", **text)
+        x += width
+    axes.annotate("", (x + 0.75, 0), (x + 0.05, 0), arrowprops={"arrowstyle": "->"})
+    axes.text(x + 0.4, 0.08, "fully\nconnected", va="bottom", **text)
+    axes.add_patch(Rectangle((x + 0.8, -0.5), 0.12, 1, facecolor="aliceblue", edgecolor="steelblue"))
+    axes.text(x + 0.86, -0.62, f"features\n{h.n_features}", va="top", **text)
+    axes.set(xlim=(-0.2, x + 1.1), ylim=(-1.15, 1.0))
+    axes.set_aspect("equal")
     axes.axis("off")
     return figure

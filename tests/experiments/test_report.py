@@ -93,7 +93,8 @@ def test_reports_commands_are_those_that_the_networks_come_from(measured_network
         assert backbones.hyperparameters_from_json(network.description["hyperparameters"]) == h
         assert mlp.ClassifierHyperparameters.from_json(network.description["mlp_hyperparameters"]) == mlp_h
         found.add(network.title)
-    assert found == {network.title for network in measured_networks if network.description["kind"] == "pair"}
+    pairs = {network.title for network in measured_networks if network.description["kind"] == "pair"}
+    assert found == pairs - {"CNN_16_32_64_128_256, 12 epochs"}  # which the notebook trains
 
 
 def test_results_are_written_between_their_marks_only(tmp_path):
