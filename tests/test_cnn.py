@@ -516,6 +516,7 @@ def test_export_writes_a_file_or_names_the_packages_it_needs(saved_folder, tmp_p
             ["train", "--backbone", "lenet5", "--channels", "6", "16"],
             "channels: expected for cnn5 and its like only, not for lenet5",
         ),
+        (["train", "--backbone", "resnet18", "--frozen", "--end-to-end"], "end_to_end: expected False for a frozen"),
         (["train", "--backbone", "vit", "--frozen"], "frozen: expected for resnet18 and its like only, not for vit"),
         (
             ["train", "--backbone", "modern_lenet", "--no-batch-norm"],

@@ -28,12 +28,23 @@ class WeightsError(Exception):
 
 @dataclass(frozen=True)
 class ImageNetHyperparameters(BackboneHyperparameters):
-    """An `ImageNetBackbone` and its training."""
+    """An `ImageNetBackbone` and its training.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range, or a frozen backbone is to learn with its MLP.
+    """
 
     backbone: str = choice("resnet18", "what finds the features", NETWORKS)
     weights: str = choice("random", "initial weights", ("random", "ImageNet"))
     frozen: bool = flag(False, "keep the initial weights, and train the MLP only")
     image_size: int = count(32, "height and width that images are enlarged to; VGG needs 32", minimum=32)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.frozen and self.end_to_end:
+            raise ValueError("end_to_end: expected False for a frozen backbone, which learns nothing, got True")
 
     @property
     def name(self):
