@@ -1,17 +1,23 @@
 """The argument of question 3: which CNN, one step after the other, how it is trained, and the final pairs."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 import cnn
+import mlp
 from experiments import MODELS, RESULTS, steps
 from experiments.steps import Step
 from experiments.stored import read_rows
 from model_utils.backbones.lenet import LeNetHyperparameters
 from model_utils.cnn_backbone import CNNHyperparameters
 from model_utils.layers import INITS
+from model_utils.mlp_head import MLPHead
+from model_utils.pair import extract_features, standardized_features
 from model_utils.tables import markdown_table, mean_and_std
+from model_utils.training import best_epoch
 
 SEEDS = (0, 1, 2)
 
@@ -88,6 +94,70 @@ INIT = Step(
     {init: {"init": init, "batch_norm": False, "learning_rate": 0.001} for init in INITS}
     | {f"{init}, batch norm": {"init": init} for init in INITS},
     decided="random, batch norm",
+)
+
+# Question 3d. How the pair is trained: each way takes as many epochs.
+TRAININGS = {
+    "linear head": {},
+    "end to end": {"end_to_end": True},
+    "end to end after a linear head": {"epochs": 8},
+}
+TRAINING_BASE = replace(FIRST, init="random", flip=True, shift=1, epochs=16)
+
+
+def finish_training(backbone, hyperparameters, history, splits):
+    """Measure on validation what a training leads to, as a pair predicts: from the mean features of ten views."""
+    h = hyperparameters
+    training, validation = splits[:2]
+    if not h.end_to_end and h.epochs < TRAINING_BASE.epochs:  # only begun with a linear head
+        h = replace(h, end_to_end=True, learning_rate=h.learning_rate / 2)
+        mlp_h = cnn.in_step(cnn.CLASSIFIER, h)
+        backbone.head = MLPHead(mlp.build(mlp_h, backbone.n_features), mlp_h)
+        cnn.train(backbone, training, validation, h)
+    if h.end_to_end:
+        pair = cnn.pair_of(backbone)
+        return {"pair": _accuracy(pair.predict_logits(validation.images), validation.labels), "linear_head": math.nan}
+    _, (on_training, on_validation) = standardized_features(backbone, splits[:2], progress=False)
+    mlp_h = replace(cnn.CLASSIFIER, seed=h.seed)
+    classifier = mlp.build(mlp_h, backbone.n_features)
+    history = mlp.train(classifier, on_training, on_validation, mlp_h)
+    with torch.inference_mode():
+        by_head = backbone.head(torch.from_numpy(extract_features(backbone, validation.images))).numpy()
+    return {
+        "pair": best_epoch(history)["validation_accuracy"],
+        "linear_head": _accuracy(by_head, validation.labels),
+    }
+
+
+def training_accuracies():
+    """Return, for each way to train a pair, the validation accuracies of its runs, from results/."""
+    rows = read_rows(RESULTS / "study_cnn_training.csv")
+    runs = {setting: rows[rows["setting"] == setting] for setting in TRAININGS}
+    return {
+        "linear head alone": list(runs["linear head"]["linear_head"]),
+        "linear head, then the MLP on its features": list(runs["linear head"]["pair"]),
+        "end to end": list(runs["end to end"]["pair"]),
+        "end to end after a linear head": list(runs["end to end after a linear head"]["pair"]),
+    }
+
+
+def _accuracy(logits, labels):
+    return float(np.mean(logits.argmax(axis=1) == labels))
+
+
+# What the pair gains on top, one step after the other. Each choice contains those before it.
+GAINS = Step(
+    "cnn_gains",
+    "augmentation, length and averaging",
+    replace(FIRST, init="random", end_to_end=True, epochs=24),
+    {
+        "as decided so far": {},
+        "+ moved and mirrored images": {"flip": True, "shift": 1},
+        "+ 48 epochs instead of 24": {"flip": True, "shift": 1, "epochs": 48},
+        "+ erased squares": {"flip": True, "shift": 1, "epochs": 48, "erase": 8},
+        "+ averaged weights": {"flip": True, "shift": 1, "epochs": 48, "erase": 8, "average": 0.999},
+    },
+    decided="+ averaged weights",
 )
 
 STEPS = (ARCHITECTURE, INIT)

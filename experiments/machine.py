@@ -23,11 +23,19 @@ def measured_where():
     }
 
 
+# The instruction sets that make a difference here, by their flags in Linux.
+INSTRUCTION_SETS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "bfloat16", "amx_bf16": "AMX"}
+
+
 def processor_name():
-    """Return the processor's name; Linux keeps it where `platform` does not look."""
+    """Return the processor's name; on Linux with family, model and instruction sets, since a name can be of several."""
     cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
-    return names[0] if names else platform.processor()
+    facts = dict(re.findall(r"^(.*?)\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE)) if cpuinfo.exists() else {}
+    if "model name" not in facts:
+        return platform.processor()
+    flags = facts["flags"].split()
+    sets = [title for flag, title in INSTRUCTION_SETS.items() if flag in flags]
+    return f"{facts['model name']} (family {facts['cpu family']}, model {facts['model']}; {', '.join(sets)})"
 
 
 def blas_kernel():

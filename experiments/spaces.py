@@ -200,6 +200,13 @@ STUDIES["mlp_final"] = Experiment(
     FINAL_TRAIN_SIZE,
     finish=finish_final,
 )
+STUDIES["cnn_training"] = Experiment(
+    _grid(setting=cnn_steps.TRAININGS, seed=SEEDS),
+    cnn_steps.TRAINING_BASE,
+    lambda parameters: cnn_steps.TRAININGS[parameters["setting"]] | {"seed": parameters["seed"]},
+    train_size=48_000,
+    finish=cnn_steps.finish_training,
+)
 STUDIES["cnn_final"] = Experiment(
     _grid(model=cnn_steps.FINALS, seed=SEEDS),
     CNNHyperparameters(),

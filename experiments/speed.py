@@ -22,9 +22,10 @@ PREDICTORS = {
 }
 
 
-def by_processor(table):
-    """Return the rows of each processor; those measured last come last."""
-    return sorted((rows for _, rows in table.groupby("processor", sort=False)), key=lambda rows: rows["date"].max())
+def by_machine(table):
+    """Return the rows of each processor and number of threads; those measured last come last."""
+    groups = (rows for _, rows in table.groupby(["processor", "threads"], sort=False))
+    return sorted(groups, key=lambda rows: rows["date"].max())
 
 
 def round_by_round(rows, contestant, other):
@@ -36,7 +37,7 @@ def round_by_round(rows, contestant, other):
 def machine(rows):
     """Name the processor, the threads, NumPy's kernels and the commit that the rows were measured with."""
     row = rows.iloc[0]
-    parts = [f"{row['processor']} with {row['threads']} threads"]
+    parts = [f"{row['processor']}, {row['threads']} threads" if row["threads"] > 1 else f"{row['processor']}, 1 thread"]
     parts += [f"{row['blas_kernel']} kernels"] if row["blas_kernel"] else []
     parts += [f"commit {row['commit']}"] if row["commit"] else []
     return ", ".join(parts)
@@ -62,7 +63,7 @@ def race_cells(rows):
 
 def race_text(path=mlp_race.STORED):
     """Lay out the race as a table, and say what it comes to, for each processor that it was run on."""
-    return "\n\n".join(map(_race_text, by_processor(read_rows(path))))
+    return "\n\n".join(map(_race_text, by_machine(read_rows(path))))
 
 
 def _race_text(rows):
@@ -112,7 +113,7 @@ def memory_text(path=mlp_growth.MEMORY):
 
 def growth_figure(path=mlp_growth.STORED):
     """Draw how the time of an epoch grows, a panel a cause, on the processor that was measured last."""
-    newest = by_processor(read_rows(path))[-1]
+    newest = by_machine(read_rows(path))[-1]
     medians = newest.groupby(["panel", "value"], sort=False)["seconds"].median()
     panels = {title: [*medians[cause].items()] for cause, title in CAUSES.items()}
     return figures.growth(panels, "seconds an epoch")
@@ -123,7 +124,7 @@ def growth_figure(path=mlp_growth.STORED):
 
 def cnn_epoch_text(path=cnn_epoch.STORED):
     """Say how long an epoch takes in `cnn.py` and in the usual loop, on each processor that they were timed on."""
-    return "\n\n".join(map(_cnn_epoch_text, by_processor(read_rows(path))))
+    return "\n\n".join(map(_cnn_epoch_text, by_machine(read_rows(path))))
 
 
 def _cnn_epoch_text(rows):
@@ -157,43 +158,30 @@ def cnn_accuracy_text(path=cnn_accuracy.STORED):
 
 def prediction_text(path=prediction.STORED):
     """Lay out how fast the saved models predict, on the processor that they were timed on last."""
-    rows = by_processor(read_rows(path))[-1]
-    medians = rows.groupby(["task", "contestant", "images"])["seconds"].median()
-    predictors = [name for name in rows["contestant"].unique() if name in PREDICTORS]
-    many = rows.loc[rows["task"] == "predict", "images"].max()
+    rows = by_machine(read_rows(path))[-1]
+    medians = rows.groupby(["contestant", "images"])["seconds"].median()
+    many = rows["images"].max()
     table = markdown_table(
         ["model", f"images a second, {many:,} at once", "one image"],
         [
-            (
-                PREDICTORS[name],
-                f"{many / medians['predict', name, many]:,.0f}",
-                f"{medians['predict', name, 1] * 1e3:.2f} ms",
-            )
-            for name in predictors
+            (PREDICTORS[name], f"{many / medians[name, many]:,.0f}", f"{medians[name, 1] * 1e3:.2f} ms")
+            for name in rows["contestant"].unique()
         ],
     )
-    n_images = rows.loc[rows["task"] == "way_there", "images"].iloc[0]
-    features, training = (medians["way_there", name, n_images] for name in ("features", "classifier"))
-    return (
-        f"Predictions from raw pixels, medians of {rows['round'].max()} rounds on {machine(rows)}:\n\n{table}\n\n"
-        f"The features of {n_images:,} images, ten views of each, take {features:.1f} s, training the MLP by hand on "
-        f"them {training:.1f} s."
-    )
+    return f"Predictions from raw pixels, medians of {rows['round'].max()} rounds on {machine(rows)}:\n\n{table}"
 
 
 def study_text(speed=study_speed.STORED, kills=study_speed.KILLS_STORED):
     """Say what a study costs besides its trials, what a second worker gains, and what kills lose."""
     runs, killed = read_rows(speed), read_rows(kills).iloc[0]
-    is_full = runs["train_size"] == runs["train_size"].max()
-    full = runs[is_full].iloc[0]
-    one, two = (runs[~is_full & (runs["workers"] == n)].iloc[0] for n in (1, 2))
-    overhead = 1 - full["seconds_in_trials"] / (full["workers"] * full["seconds"])
+    one, two = (runs[runs["workers"] == n].iloc[0] for n in (1, 2))
+    overhead = 1 - two["seconds_in_trials"] / (2 * two["seconds"])
+    seconds = {row["workers"]: row["seconds"] for row in (one, two)}
     return (
-        f"{full['trials']} random trials of the MLP on {full['train_size']:,} images take two workers, each on a "
-        f"processor core, {full['seconds']:.0f} s, {overhead:.1%} of their time outside the trials: starting, asking, "
-        f"storing and waiting for the last one. On {one['train_size']:,} images they take one worker "
-        f"{one['seconds']:.0f} s and two {two['seconds']:.0f} s, {one['seconds'] / two['seconds']:.2f} times as fast "
-        f"({machine(runs[~is_full])}). Killed with all its processes at {killed['kills']} random moments, a study of "
-        f"{killed['trials']} trials had {killed['cut_off']} cut off, {killed['lost']} lost and {killed['done_twice']} "
-        "done twice."
+        f"{one['trials']} trials of the MLP on {one['train_size']:,} images take one worker {seconds[1]:.0f} s. Two, "
+        f"each on a processor core of its own, take {seconds[2]:.0f} s: {seconds[1] / seconds[2]:.2f} times as fast "
+        f"({machine(runs)}). Two workers spend {overhead:.1%} of their time on other things than the trials: starting, "
+        f"asking, storing and waiting for the last one. Killed with all its processes at {killed['kills']} random "
+        f"moments, a study of {killed['trials']} trials had {killed['cut_off']} cut off, {killed['lost']} lost and "
+        f"{killed['done_twice']} done twice."
     )

@@ -16,6 +16,7 @@ from model_utils.cnn_backbone import CNNHyperparameters
 
 STORED = RESULTS / "cnn_epoch.csv"
 ROUNDS = 3
+THREADS = (2, 1)
 
 
 def usual_contestant():
@@ -37,21 +38,24 @@ def usual_contestant():
     return network, epoch
 
 
-def main():
-    """Run the rounds and store each."""
+def our_epoch():
+    """Make a backbone; return the function that trains it for an epoch as `cnn.py` does."""
     splits = load_splits()
     h = CNNHyperparameters(epochs=1)
     backbone = cnn.build(h)
     few = Split(splits.validation.images[:10], splits.validation.labels[:10])  # cnn.train validates, the other does not
-    _, usual_epoch = usual_contestant()
-    rows = alternate(
-        {
-            ("ours", torch.__version__): lambda: cnn.train(backbone, splits.train, few, h),
-            ("usual", torch.__version__): usual_epoch,
-        },
-        ROUNDS,
-    )
-    store(STORED, rows)
+    return lambda: cnn.train(backbone, splits.train, few, h)
+
+
+def usual_epoch():
+    """Make a network; return the function that trains it for an epoch in the usual loop."""
+    return usual_contestant()[1]
+
+
+def main():
+    """Run the rounds and store each."""
+    contestants = {"ours": ("torch", our_epoch), "usual": ("torch", usual_epoch)}
+    store(STORED, [row for n in THREADS for row in alternate(contestants, ROUNDS, n)])
 
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
 import json
 import subprocess
 import sys
-
-import numpy as np
+from functools import partial
 
 from data_preparation import N_OFFICIAL_TRAIN, Split, load_official
 from experiments import RESULTS
@@ -54,19 +53,19 @@ def measure_memory():
     write_csv(MEMORY, [json.loads(done.stdout)])
 
 
+def epoch_of(width, depth, batch_size, images):
+    """Make a NumPy MLP of some size; return the function that trains it for an epoch on so many images."""
+    training = Split(*(part[:images] for part in load_official()))
+    return numpy_by_hand((784, *(width,) * depth, 10), batch_size, training, None).epoch
+
+
 def main():
     """Measure and store."""
     measure_memory()
-    official = load_official()
     rows = []
     for panel, values in PANELS.items():
-        epochs = {}
-        for value in values:
-            size = STANDARD | {panel: value}
-            training = Split(*(part[: size["images"]] for part in official))
-            sizes = (784, *(size["width"],) * size["depth"], 10)
-            epochs[value, np.__version__] = numpy_by_hand(sizes, size["batch_size"], training, None).epoch
-        for row in alternate(epochs, ROUNDS, panel=panel):
+        contestants = {value: ("numpy", partial(epoch_of, **STANDARD | {panel: value})) for value in values}
+        for row in alternate(contestants, ROUNDS, panel=panel):
             rows.append(row | {"value": row["contestant"], "contestant": "numpy"})
     store(STORED, rows, "panel", "value")
 

@@ -1,25 +1,44 @@
-"""Time contestants that take turns, so that a drift of the machine's speed meets all of them."""
+"""Time contestants that take turns, so that a drift of the machine's speed meets all of them: make bench.
 
+Each contestant has a process of its own. Threads that wait for work often do so by spinning, and in one process the
+threads of one library would take the processor from the next. A contestant that waits for its turn sleeps.
+"""
+
+import contextlib
+import multiprocessing
+import os
 import sys
 import time
+from importlib import metadata
 
 import pandas as pd
 from tqdm import tqdm
 
-from experiments.machine import measured_where
+from experiments.machine import blas_kernel, measured_where
 from experiments.stored import read_rows
 from model_utils.files import replacing
 from model_utils.tables import markdown_table
 
+N_THREADS = 2
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# Where these are set, NumPy's OpenBLAS runs the kernels of an older processor.
+KERNEL_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
-def alternate(contestants, n_rounds, **columns):
+
+def alternate(contestants, n_rounds, n_threads=N_THREADS, check=None, **columns):
     """Run every contestant once a round; the first round only warms up.
 
     Parameters
     ----------
-    contestants : dict of (str, str) to function
-        By name and version, a function that does the work.
+    contestants : dict of str to (str, function)
+        For each name, the package whose version counts, and a function that can be pickled. It is called once, in the
+        contestant's process, and returns the function that does the work. If it raises an ImportError, the contestant
+        is left out.
     n_rounds : int
+    n_threads : int
+        Processor cores, and threads, for each contestant.
+    check : function, optional
+        Gets what each contestant's work returned in the first round, a dict by name; it raises if they do not agree.
     **columns
         What else each row shall say.
 
@@ -31,15 +50,66 @@ def alternate(contestants, n_rounds, **columns):
     rows = []
     where = measured_where()
     title = " ".join(map(str, columns.values())) or "rounds"
-    for round_number in tqdm(range(n_rounds + 1), desc=title, file=sys.stdout):
-        for (contestant, version), work in contestants.items():
-            started = time.perf_counter()
-            work()
-            seconds = time.perf_counter() - started
-            if round_number:
-                who = {"contestant": contestant, "version": version}
-                rows.append(columns | who | {"round": round_number, "seconds": round(seconds, 5)} | where)
+    with contextlib.ExitStack() as stack:
+        kernels, runners = {}, {}
+        for name, (_, make) in contestants.items():
+            runner = stack.enter_context(_in_a_process(make, n_threads))
+            problem, kernels[name] = runner.recv()
+            if problem:
+                print(f"left out: {name} ({problem})")
+            else:
+                runners[name] = runner
+        for round_number in tqdm(range(n_rounds + 1), desc=f"{title}, {n_threads} threads", file=sys.stdout):
+            results = {}
+            for name, runner in runners.items():
+                runner.send("go")
+                seconds, results[name] = runner.recv()
+                who = {"contestant": name, "version": metadata.version(contestants[name][0])}
+                if round_number:
+                    machine = where | {"threads": n_threads, "blas_kernel": kernels[name]}
+                    rows.append(columns | who | {"round": round_number, "seconds": round(seconds, 5)} | machine)
+            if check is not None and not round_number:
+                check(results)
     return rows
+
+
+@contextlib.contextmanager
+def _in_a_process(make, n_threads):
+    """Start a process for a contestant; yield the connection to it, and end it at last."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(there, make, n_threads))
+    environment = dict(os.environ)
+    for name in KERNEL_VARIABLES:
+        os.environ.pop(name, None)
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(n_threads)))
+    try:
+        process.start()
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+    there.close()  # so that the end of the process is an end of file here
+    try:
+        yield here
+    finally:
+        here.close()
+        process.join()
+
+
+def _serve(connection, make, n_threads):
+    """Do the work whenever asked to; send the seconds that it took, and what it returned."""
+    if hasattr(os, "sched_setaffinity"):  # some libraries have as many threads as they see processors
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:n_threads])
+    try:
+        work = make()
+    except ImportError as error:
+        connection.send((str(error), ""))
+        return
+    connection.send(("", blas_kernel()))
+    with contextlib.suppress(EOFError):  # the rounds are over
+        while connection.recv():
+            started = time.perf_counter()
+            result = work()
+            connection.send((time.perf_counter() - started, result))
 
 
 def store(path, rows, *columns):
@@ -58,7 +128,7 @@ def store(path, rows, *columns):
     new = pd.DataFrame(rows)
     stored = read_rows(path) if path.exists() else new[:0]
     is_replaced = stored["processor"].isin(new["processor"])
-    key = ["contestant", *columns]
+    key = ["contestant", "threads", *columns]
     medians = pd.DataFrame(
         {
             "seconds": new.groupby(key, sort=False)["seconds"].median(),

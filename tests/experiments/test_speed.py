@@ -12,17 +12,19 @@ pytestmark = pytest.mark.q4
 
 
 def rounds_of(path, *columns):
-    """The seconds of each round by processor, by the columns and by contestant, read without pandas."""
+    """The seconds of each round by machine, by the columns and by contestant, read without pandas."""
     seconds = {}
     with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            cell = seconds.setdefault(row["processor"], {}).setdefault(tuple(row[c] for c in columns), {})
+            cell = seconds.setdefault((row["processor"], row["threads"]), {}).setdefault(
+                tuple(row[c] for c in columns), {}
+            )
             cell.setdefault(row["contestant"], {})[row["round"]] = float(row["seconds"])
     return seconds
 
 
 def test_race_is_summed_up_as_it_went():
-    """Against PyTorch, on each processor that the race was run on."""
+    """Against PyTorch, on each processor that the race was run on, with each number of threads."""
     text = speed.race_text()
     for cells in rounds_of(mlp_race.STORED, "network", "batch_size").values():
         assert len(cells) == 9
