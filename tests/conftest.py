@@ -1,11 +1,33 @@
 import importlib.util
 import os
+import re
+from pathlib import Path
 
 import pytest
 
 import data_preparation
 import mlp
 from experiments.networks import has_weights, load_networks
+from model_utils.tables import markdown_table
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """After a run of all tests, or of a question's, show the questions as README does, with the tests that passed."""
+    if config.args != config.getini("testpaths"):
+        return
+    of_question = re.compile(r"^\| (Q.*?) \| (\d*) \| (.*?) \| .* \| `pytest -m (\w+)` \|$", re.MULTILINE)
+    outcomes = ("passed", "failed", "error", "skipped")
+    ran = [(kind, report) for kind in outcomes for report in terminalreporter.stats.get(kind, [])]
+    rows = []
+    for question, marks, where, mark in of_question.findall(README.read_text(encoding="utf-8")):
+        kinds = [kind for kind, report in ran if mark in report.keywords]
+        if kinds:
+            places = ", ".join(re.findall(r"\(([^)]*)\)", where))
+            rows.append((question, marks, places, f"{kinds.count('passed')} of {len(kinds)}"))
+    if rows:
+        terminalreporter.write_line("\n" + markdown_table(["question", "marks", "answered in", "tests passed"], rows))
 
 
 @pytest.fixture(scope="session")
