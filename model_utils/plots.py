@@ -195,6 +195,18 @@ def confusion_matrix(matrix, class_names):
     return figure
 
 
+def top_classes(image, probabilities, class_names, n=3):
+    """Draw an image, shape (28, 28), and the n most probable classes as bars; probabilities has shape (K,)."""
+    figure = Figure(figsize=(6, 2), layout="constrained")
+    picture, bars = figure.subplots(1, 2, width_ratios=(1, 2))
+    show_image(picture, image)
+    best = np.argsort(-probabilities)[:n]
+    bars.barh([class_names[k] for k in best], probabilities[best])
+    bars.invert_yaxis()
+    bars.set(xlim=(0, 1), xlabel="probability")
+    return figure
+
+
 def confident_mistakes(images, labels, probabilities, class_names, n=16):
     """Draw the wrongly classified images whose wrong class got the highest probability.
 
