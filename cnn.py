@@ -26,16 +26,18 @@ from model_utils.backbones import BACKBONES
 from model_utils.backbones.imagenet import WeightsError
 from model_utils.devices import DEVICES, choose_device
 from model_utils.layer_table import layers_text, multiply_adds
+from model_utils.mlp import state_layout
 from model_utils.mlp_head import MLPHead
 from model_utils.onnx_export import export_onnx
 from model_utils.pair import Pair, Standardizer, predict_logits, standardized_features
 from model_utils.pictures import read_picture
 from model_utils.saved_models import (
+    NotSavedError,
     SavedModel,
     SavedModelError,
-    check_whole,
     is_saved,
     load_model,
+    naming,
     remove_saved,
     save_model,
     versions,
@@ -184,6 +186,11 @@ def save(folder, pair, hyperparameters, classifier_hyperparameters, histories, s
     metrics : dict
         {"validation": ..., "test": ...} of the pair, {"head_validation": ..., "head_test": ...} of the backbone's own
         head, if it was trained; each from `measure`.
+
+    Raises
+    ------
+    NotSavedError
+        See `saved_models.save_model`.
     """
     backbone, _, classifier = pair
     n_backbone = sum(parameter.numel() for parameter in backbone.parameters())
@@ -223,20 +230,24 @@ def load(folder, device=None):
     """
     saved = load_model(folder, kind="pair")
     device = choose_device(device)
-    try:
-        description = saved.description
-        # With random weights, whatever they were at first: those that were saved take their place.
-        h = backbones.hyperparameters_from_json(description["hyperparameters"])
-        backbone = backbones.build(h)
+    description = saved.description
+    sizes = description["sizes"]
+
+    def untrained(build):
+        backbone = build(h)
         if h.end_to_end:
             backbone.head = nn.Identity()
-        backbone.trained_on = description["trained_on"]
-        mlp_hyperparameters = mlp.ClassifierHyperparameters.from_json(description["mlp_hyperparameters"])
-        classifier = mlp.build(mlp_hyperparameters, description["sizes"][0])
-        pair = Pair.from_state(saved.weights, backbone.to(device), classifier)
-        check_whole(saved, ("split", "training_seconds", "best_epoch"))
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise SavedModelError(f"{folder}: not a saved backbone with its MLP ({error!r})") from error
+        return backbone
+
+    with naming(folder, "not a saved backbone with its MLP"):
+        h = backbones.hyperparameters_from_json(description["hyperparameters"])
+        mlp_h = mlp.ClassifierHyperparameters.from_json(description["mlp_hyperparameters"])
+        mlp.check_sizes(sizes, mlp_h.hidden_sizes)
+        Pair.check_state(saved.weights, untrained(backbones.outline), state_layout(sizes, mlp_h.batch_norm))
+        # With random weights, whatever they were at first: those that were saved take their place.
+        pair = Pair.from_state(saved.weights, untrained(backbones.build), mlp.build(mlp_h, sizes[0]))
+    pair.backbone.trained_on = description["trained_on"]
+    pair.backbone.to(device)
     return pair, saved
 
 
@@ -289,7 +300,7 @@ def _train_command(args):
     folder = args.models_dir / pair_name(h, mlp_h)
     # Of the backbone alone: whatever becomes of its MLP, the trained backbone is not lost.
     checkpoint = args.models_dir / f"{h.name}.checkpoint.tmp"
-    with command_line.reserved(checkpoint):
+    with command_line.reserved(checkpoint, "a backbone of this name, with this MLP or another,"):
         command_line.check_folder_is_free(folder, args.overwrite)
         if args.resume and not is_saved(checkpoint):
             raise ValueError(f"{checkpoint}: no such folder, so there is no training to resume")
@@ -301,11 +312,11 @@ def _train_command(args):
             remove_saved(checkpoint)
         try:
             pair, histories, metrics = train_pair(backbone, splits, h, mlp_h, checkpoint)
-        except KeyboardInterrupt:
+            command_line.save_or_rescue(lambda place: save(place, pair, h, mlp_h, histories, split, metrics), folder)
+        except (KeyboardInterrupt, NotSavedError):
             if is_saved(checkpoint):
                 print(f"cnn.py: {checkpoint} is kept; go on with --resume", file=sys.stderr)
             raise
-        save(folder, pair, h, mlp_h, histories, split, metrics)
         remove_saved(checkpoint)
     print(f"saved in {folder}")
     _print_head(metrics)

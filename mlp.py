@@ -20,14 +20,14 @@ import numpy as np
 
 from data_preparation import CLASS_NAMES, DataError, augment, batches, load_splits, preprocess, ten_views
 from model_utils import command_line
-from model_utils.checks import check_images, check_inputs, check_labels
+from model_utils.checks import check_images, check_inputs, check_labels, check_weights
 from model_utils.hyperparameters import Hyperparameters, choice, count, counts, flag, number
 from model_utils.layers import ACTIVATIONS, INITS
 from model_utils.losses import OBJECTIVES, softmax
-from model_utils.mlp import MLP
+from model_utils.mlp import MLP, state_layout
 from model_utils.optimizers import OPTIMIZERS, SCHEDULES, clip_gradients
 from model_utils.pictures import read_picture
-from model_utils.saved_models import SavedModel, SavedModelError, check_whole, load_model, save_model, versions
+from model_utils.saved_models import SavedModel, SavedModelError, load_model, naming, save_model, versions
 from model_utils.training import (
     EpochBar,
     TrainingDiverged,
@@ -274,6 +274,11 @@ def save(folder, model, hyperparameters, history, split, metrics):
         The arguments of `load_splits`.
     metrics : dict
         From `measure_mlp`.
+
+    Raises
+    ------
+    NotSavedError
+        See `saved_models.save_model`.
     """
     description = {
         "kind": "mlp",
@@ -305,15 +310,20 @@ def load(folder):
         If the folder does not hold a whole NumPy MLP.
     """
     saved = load_model(folder, kind="mlp")
-    try:
-        description = saved.description
-        hyperparameters = MLPHyperparameters.from_json(description["hyperparameters"])
-        model = build(hyperparameters, description["sizes"][0], description["dtype"])
+    sizes, dtype = saved.description["sizes"], saved.description["dtype"]
+    with naming(folder, "not a saved NumPy MLP"):
+        h = MLPHyperparameters.from_json(saved.description["hyperparameters"])
+        check_sizes(sizes, h.hidden_sizes)
+        check_weights(saved.weights, state_layout(sizes, h.batch_norm, dtype))
+        model = build(h, sizes[0], dtype)
         model.load_state(saved.weights)
-        check_whole(saved, ("split", "training_seconds", "best_epoch"))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise SavedModelError(f"{folder}: not a saved NumPy MLP ({error!r})") from error
     return model, saved
+
+
+def check_sizes(sizes, hidden_sizes):
+    """Raise a ValueError unless the sizes of a saved MLP are any number of inputs, its hidden sizes and ten classes."""
+    if list(sizes[1:]) != [*hidden_sizes, len(CLASS_NAMES)]:
+        raise ValueError(f"sizes: expected {[*hidden_sizes, len(CLASS_NAMES)]} after the inputs, got {sizes}")
 
 
 # The command line ---------------------------------------------------------------------------------------------------
@@ -368,7 +378,7 @@ def _train_command(args):
             print(f"mlp.py: {str(stop) or 'interrupted'}", file=sys.stderr)
             status = 130 if isinstance(stop, KeyboardInterrupt) else 1
         metrics = measure_mlp(model, splits, h)
-        save(folder, model, h, history, split, metrics)
+        command_line.save_or_rescue(lambda place: save(place, model, h, history, split, metrics), folder)
     print(f"best epoch {best_epoch(history)['epoch']} of {len(history)}, saved in {folder}")
     print(f"test accuracy {metrics['test']['accuracy']:.4f}")
     return status

@@ -19,8 +19,7 @@ from experiments import MODELS
 from experiments.machine import measured_where
 from model_utils import command_line
 from model_utils.backbones import hyperparameters_from_json
-from model_utils.files import write_text
-from model_utils.saved_models import WEIGHTS, SavedModelError, load_facts
+from model_utils.saved_models import WEIGHTS, SavedModelError, add_file, load_facts, read_added
 from model_utils.tables import markdown_table
 
 MEASURED = "measured.json"
@@ -84,7 +83,7 @@ def load_networks(models_dir=MODELS):
 def _load(folder):
     facts = load_facts(folder)
     try:
-        measured = json.loads((folder / MEASURED).read_text(encoding="utf-8"))
+        measured = json.loads(read_added(folder, MEASURED))
         return Network(
             title=_title(facts.description),
             folder=folder,
@@ -145,7 +144,7 @@ def measure(folder):
         "measured_on": measured_where(),
         "predictions": "".join(map(str, predictions)),
     }
-    write_text(folder / MEASURED, json.dumps(measured, indent=2) + "\n")
+    add_file(folder, MEASURED, json.dumps(measured, indent=2) + "\n")
 
 
 # Tables --------------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def train(backbone, training, validation, hyperparameters, on_epoch=None, checkp
     ValueError
         If images or labels are not as they should be, or the checkpoint is of other hyperparameters or images.
     SavedModelError
-        If the checkpoint is damaged.
+        If the checkpoint is damaged, or cannot be saved.
     TrainingDiverged
         If the loss is NaN or infinite.
     """

@@ -6,8 +6,9 @@ import json
 import numpy as np
 import torch
 
-from model_utils.saved_models import SavedModel, SavedModelError, load_model, save_model
-from model_utils.tensors import state_from_arrays, state_to_arrays
+from model_utils.checks import check_arrays
+from model_utils.saved_models import SavedModel, load_model, naming, save_model
+from model_utils.tensors import state_from_arrays, state_layout, state_to_arrays
 
 # What the optimizer keeps of each parameter.
 ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
@@ -43,6 +44,11 @@ def save_checkpoint(folder, backbone, optimizer, origin, history, best_state, av
         The backbone's weights of the best epoch so far.
     average : dict of str to tensor or None
         The running average of its weights, if there is one.
+
+    Raises
+    ------
+    NotSavedError
+        See `saved_models.save_model`.
     """
     weights = state_to_arrays(backbone.state_dict(), "now.") | state_to_arrays(best_state, "best.")
     weights |= state_to_arrays(average or {}, "average.")
@@ -68,27 +74,35 @@ def load_checkpoint(folder, backbone, optimizer, origin):
         If the checkpoint is damaged.
     """
     saved = load_model(folder, kind="checkpoint")
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    try:
-        different = _differences(saved.description["origin"], origin)
-        if not different:
-            best_state, average, now = (state_from_arrays(saved.weights, f"{p}.") for p in ("best", "average", "now"))
-            for weights in (best_state, *([average] if average else []), now):
-                backbone.load_state_dict(weights)
-            state = {
-                number: {name: torch.from_numpy(saved.weights[f"optimizer.{number}.{name}"]) for name in ADAMW_STATE}
-                for number in range(len(parameters))
-            }
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise SavedModelError(f"{folder}: not a checkpoint of this training ({error!r})") from error
-    if different:
+    if different := _differences(saved.description["origin"], origin):
         raise ValueError(f"{folder}: the interrupted training had other settings: {', '.join(different)}")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    with naming(folder, "not a checkpoint of this training"):
+        check_arrays(saved.weights, _layout(saved.weights, backbone, parameters))
+    now, best_state, average = (state_from_arrays(saved.weights, f"{part}.") for part in ("now", "best", "average"))
+    state = {
+        number: {name: torch.from_numpy(saved.weights[f"optimizer.{number}.{name}"]) for name in ADAMW_STATE}
+        for number in range(len(parameters))
+    }
+    backbone.load_state_dict(now)
     for number, parameter in enumerate(parameters):
         for name, tensor in state[number].items():
             if tensor.shape == parameter.shape:  # in the parameter's memory layout, which the fused optimizer relies on
                 state[number][name] = torch.empty_like(parameter).copy_(tensor)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return saved.history, best_state, average or None
+
+
+def _layout(weights, backbone, parameters):
+    """Return the layout of the arrays that `save_checkpoint` keeps, with a running average if the weights have one."""
+    parts = ["now.", "best."] + ["average."] * any(name.startswith("average.") for name in weights)
+    layout = {}
+    for part in parts:
+        layout |= state_layout(backbone.state_dict(), part)
+    for number, parameter in enumerate(parameters):
+        moments = dict.fromkeys(ADAMW_STATE, parameter) | {"step": torch.zeros(())}
+        layout |= state_layout(moments, f"optimizer.{number}.")
+    return layout
 
 
 def _differences(kept, origin):

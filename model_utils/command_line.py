@@ -2,8 +2,10 @@
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
+import tempfile
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from model_utils.checks import check_choice
-from model_utils.saved_models import is_saved
+from model_utils.saved_models import NotSavedError, is_saved
 from model_utils.tables import markdown_table
 from model_utils.training import best_epoch
 
@@ -111,8 +113,14 @@ def read_split(args):
 
 
 @contextlib.contextmanager
-def reserved(path):
+def reserved(path, what="it"):
     """Keep other processes from training what is to be saved at this path, or what keeps its checkpoints there.
+
+    Parameters
+    ----------
+    path : path
+    what : str
+        What another process may be training there.
 
     Raises
     ------
@@ -124,18 +132,49 @@ def reserved(path):
     try:
         lock.acquire()
     except Timeout:
-        raise ValueError(f"{path}: another process is training it; choose another --models-dir") from None
+        raise ValueError(f"{path}: another process is training {what}; choose another --models-dir") from None
     try:
         yield
     finally:
+        # While it is locked: whoever waits for a file that is gone takes a new one. Windows removes no open file, but
+        # only one that nobody has open.
+        if os.name != "nt":
+            Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
+        if os.name == "nt":
+            with contextlib.suppress(PermissionError):
+                Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def check_folder_is_free(folder, overwrite):
     """Raise a ValueError if a model is saved in the folder already, unless it may be replaced."""
     if is_saved(folder) and not overwrite:
         raise ValueError(f"{folder} exists; choose another --models-dir, or replace it with --overwrite")
+
+
+def save_or_rescue(save, folder):
+    """Save what was trained; if that fails, elsewhere, for its training took long.
+
+    Parameters
+    ----------
+    save : callable
+        Takes a folder.
+    folder : path
+
+    Raises
+    ------
+    NotSavedError
+        If it is not saved in the folder; it says where it is.
+    """
+    try:
+        save(folder)
+    except NotSavedError as error:
+        try:
+            elsewhere = Path(tempfile.mkdtemp()) / folder.name
+            save(elsewhere)
+        except (NotSavedError, OSError) as again:
+            raise NotSavedError(f"{error}, nor elsewhere: {again}") from again
+        raise NotSavedError(f"{error}; it is in {elsewhere} instead: move it from there") from error
 
 
 def add_readers(commands, evaluate, inspect, predict):

@@ -85,11 +85,8 @@ class MLP:
         self.rng = np.random.default_rng(seed)
 
         n_layers = len(self.sizes) - 1
-        shapes = {f"W{l + 1}": self.sizes[l : l + 2] for l in range(n_layers)}
-        self.n_weights = sum(rows * columns for rows, columns in shapes.values())
-        shapes |= {f"b{l + 1}": (self.sizes[l + 1],) for l in range(n_layers)}
-        if batch_norm:
-            shapes |= {f"gamma{l + 1}": (size,) for l, size in enumerate(hidden_sizes)}
+        shapes = parameter_shapes(self.sizes, batch_norm)
+        self.n_weights = sum(rows * columns for rows, columns in list(shapes.values())[:n_layers])
         self.n_parameters = sum(int(np.prod(shape)) for shape in shapes.values())
         self.parameters = np.zeros(self.n_parameters, dtype)
         self.gradients = np.zeros(self.n_parameters, dtype)
@@ -295,6 +292,21 @@ class MLP:
         self._dactivations = empty_arrays()
         self._masks = empty_arrays() if self.dropout else None
         self._dropped = empty_arrays() if self.dropout else None
+
+
+def parameter_shapes(sizes, batch_norm):
+    """Return the shapes of the parameters, by name, of an MLP of these sizes, in the order of its flat vector."""
+    layers = range(1, len(sizes))
+    shapes = {f"W{l}": tuple(sizes[l - 1 : l + 1]) for l in layers} | {f"b{l}": (sizes[l],) for l in layers}
+    return shapes | ({f"gamma{l}": (sizes[l],) for l in layers[:-1]} if batch_norm else {})
+
+
+def state_layout(sizes, batch_norm, dtype="float32"):
+    """Return shape and dtype of each array of `MLP.state`, for `check_weights`, without making an MLP."""
+    shapes = parameter_shapes(sizes, batch_norm)
+    for l in range(1, len(sizes) - 1) if batch_norm else ():
+        shapes |= {f"running_mean{l}": (sizes[l],), f"running_var{l}": (sizes[l],)}
+    return {name: (shape, dtype) for name, shape in shapes.items()}
 
 
 def _views(flat, shapes):

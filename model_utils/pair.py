@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from model_utils.checks import check_images
+from model_utils.checks import check_images, check_weights
 from model_utils.cnn_backbone import preprocess
 from model_utils.losses import softmax
 from model_utils.mlp import MLP
-from model_utils.tensors import as_tensor, state_from_arrays, state_to_arrays
+from model_utils.tensors import as_tensor, state_from_arrays, state_layout, state_to_arrays
 
 
 def predict_logits(backbone, images):
@@ -94,6 +94,28 @@ class Pair(NamedTuple):
             | {f"standardizer.{name}": array for name, array in self.standardizer._asdict().items()}
             | {f"mlp.{name}": array for name, array in self.classifier.state().items()}
         )
+
+    @staticmethod
+    def check_state(state, backbone, mlp_layout):
+        """Raise a ValueError unless arrays by name can be the `state` of a pair.
+
+        Parameters
+        ----------
+        state : dict of str to ndarray
+        backbone : Backbone
+            Of which only shapes count, so it may be one on PyTorch's device "meta", which takes no memory.
+        mlp_layout : dict of str to (tuple of int, str)
+            See `model_utils.mlp.state_layout`.
+        """
+        features = (backbone.n_features,), "float32"
+        check_weights(
+            state,
+            state_layout(backbone.state_dict(), "backbone.")
+            | {f"standardizer.{name}": features for name in Standardizer._fields}
+            | {f"mlp.{name}": layout for name, layout in mlp_layout.items()},
+        )
+        if state["standardizer.std"].min() <= 0:
+            raise ValueError("arrays: expected numbers above 0 in standardizer.std")
 
     @classmethod
     def from_state(cls, state, backbone, classifier):

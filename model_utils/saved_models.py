@@ -3,29 +3,87 @@
 What a folder holds:
 
     weights.safetensors   the arrays, by name
-    model.json            what it is and how it was made: architecture, hyperparameters, seed, split, versions
+    model.json            what it is and how it was made: architecture, hyperparameters, seed, split, versions; and the
+                          SHA-256 of every file, of model.json itself without these
     history.csv           a row an epoch, in a model of two parts with the column part
     metrics.json          validation and test metrics
+
+Nothing that a file says is used before it is checked: first that the file is the one that was saved, then that what it
+says has the form that it should have.
 """
 
+import contextlib
+import hashlib
 import json
 import platform
-import shutil
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+import numpy as np
+import safetensors.numpy
 
-from model_utils.tables import read_csv, write_csv
+from model_utils.checks import check_count, check_finite, check_form, check_share, check_text
+from model_utils.files import find_folder, remove_folder, replace_folder, replacing
+from model_utils.tables import csv_text, parse_csv
+from model_utils.training import best_epoch
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS, DESCRIPTION, HISTORY, METRICS = "weights.safetensors", "model.json", "history.csv", "metrics.json"
+SHA256 = "sha256"  # the entry of model.json
+
+# The forms of what is read; see `checks.check_form`.
+_count_from_0 = partial(check_count, minimum=0)
+_SCORES = {"precision": check_share, "recall": check_share, "f1": check_share}
+_MEASURED = {"accuracy": check_share, **_SCORES, "per_class": {...: _SCORES}, "confusion_matrix": [[_count_from_0]]}
+_METRICS = {"validation": _MEASURED, "test": _MEASURED, ...: _MEASURED}
+_LOSS_AND_ACCURACY = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+_EPOCH = dict.fromkeys(("epoch", *_LOSS_AND_ACCURACY, "learning_rate", "seconds"), check_finite)
+
+
+def _check_cell(name, value):
+    check = check_text if isinstance(value, str) else check_finite
+    check(name, value)
+
+
+def _check_test_size(name, value):
+    if value != "official":
+        check_count(name, value)
+
+
+def _check_unknown(name, value):
+    raise ValueError(f"{name}: not known")
+
+
+_SIZES = {"train": check_count, "validation": check_count, "test": _check_test_size}
+_FACTS = {
+    "n_parameters": check_count,
+    "multiply_adds": check_count,
+    "hyperparameters": {},  # these check themselves when they become a dataclass
+    "split": _SIZES | {"seed": _count_from_0, ...: _check_unknown},
+    "training_seconds": check_finite,
+}
+# Of what can be loaded, by its kind.
+_DESCRIPTIONS = {
+    "mlp": _FACTS | {"sizes": [check_count], "dtype": check_text, "epochs_run": check_count, "best_epoch": check_count},
+    "pair": _FACTS
+    | {
+        "sizes": [check_count],
+        "mlp_hyperparameters": {},
+        "trained_on": {...: check_text},
+        "epochs_run": {"backbone": _count_from_0, "mlp": _count_from_0, ...: _check_unknown},
+        "best_epoch": {...: check_count},
+    },
+    "checkpoint": {"origin": {"hyperparameters": {}, "images_sha256": check_text}},
+}
 
 
 class SavedModelError(Exception):
     """A saved model is incomplete or damaged."""
+
+
+class NotSavedError(SavedModelError):
+    """A model could not be saved."""
 
 
 class SavedModel(NamedTuple):
@@ -47,41 +105,88 @@ class SavedModel(NamedTuple):
     metrics: dict
 
 
-def save_model(folder, saved):
-    """Write a saved model, in place of one that is there already.
+@contextlib.contextmanager
+def naming(path, trouble, error_type=SavedModelError):
+    """Turn whatever goes wrong in the block into a SavedModelError that names the path and the trouble.
 
-    The folder appears under its name only when it is complete. The old one is put aside as NAME.old.tmp meanwhile, and
-    removed last: whenever this is cut off, a whole model is there, and `load_model` finds it.
+    An ImportError passes: what is missing then is a package, and no part of the saved model.
+    """
+    try:
+        yield
+    except (SavedModelError, ImportError):
+        raise
+    except Exception as error:
+        raise error_type(f"{path}: {trouble} ({str(error) or repr(error)})") from error
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def save_model(folder, saved):
+    """Write a saved model, in place of one that is there already; see `files.replace_folder`.
 
     Parameters
     ----------
     folder : path
+        Nobody else may be writing it. Whoever reads it finds the old model or the new one.
     saved : SavedModel
+
+    Raises
+    ------
+    NotSavedError
+        If that fails, such as on a full disk; the old model is still there.
     """
-    folder = Path(folder)
-    unfinished = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    save_file(saved.weights, unfinished / WEIGHTS)
-    for name, content in (("model.json", saved.description), ("metrics.json", saved.metrics)):
-        (unfinished / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    write_csv(unfinished / "history.csv", saved.history)
-    if folder.exists():
-        shutil.rmtree(_put_aside(folder), ignore_errors=True)
-        folder.rename(_put_aside(folder))
-    unfinished.rename(folder)
-    shutil.rmtree(_put_aside(folder), ignore_errors=True)
+    with naming(folder, "not saved", NotSavedError):
+        files = {
+            WEIGHTS: safetensors.numpy.save({name: np.asarray(w, order="C") for name, w in saved.weights.items()}),
+            HISTORY: csv_text(saved.history).encode(),
+            METRICS: _to_json(saved.metrics),
+        }
+        sums = {name: _sha256(content) for name, content in files.items()}
+        replace_folder(folder, files | {DESCRIPTION: _with_sums(saved.description, sums)})
+
+
+def add_file(folder, name, text):
+    """Write one more text file into a saved model's folder, and its SHA-256 into model.json.
+
+    Raises
+    ------
+    SavedModelError
+        If model.json is missing or damaged, or something cannot be written.
+    """
+    description, sums, _ = _read(folder)
+    content = text.encode()
+    description = _with_sums(description, sums | {name: _sha256(content)})
+    place = find_folder(folder)
+    for path, new in ((place / name, content), (place / DESCRIPTION, description)):
+        with naming(path, "not saved", NotSavedError), replacing(path) as unfinished:
+            unfinished.write_bytes(new)
+
+
+def _with_sums(description, sums):
+    """Return the content of model.json: the description with the SHA-256 of the files, and its own without these."""
+    return _to_json(description | {SHA256: sums | {DESCRIPTION: _sha256(_to_json(description))}})
+
+
+def _to_json(content):
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _sha256(content):
+    return hashlib.sha256(content).hexdigest()
 
 
 def is_saved(folder):
     """Return whether a model is saved under this name, or was when `save_model` was cut off in replacing it."""
-    return Path(folder).is_dir() or _put_aside(folder).is_dir()
+    return find_folder(folder) is not None
 
 
 def remove_saved(folder):
-    """Remove a saved model, if there is one, together with an older one that `save_model` had put aside."""
-    for path in (_put_aside(folder), folder):
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove a saved model, if there is one."""
+    remove_folder(folder)
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
 
 
 def load_model(folder, kind):
@@ -96,31 +201,35 @@ def load_model(folder, kind):
     Returns
     -------
     SavedModel
+        Its arrays are not larger than their file. The hyperparameters in its description are not checked.
 
     Raises
     ------
     SavedModelError
-        If the folder or a file in it is missing or cannot be read, or it holds another kind; it names the file.
+        If the folder or a file in it is missing or not as it was saved, or it holds another kind; it names the file.
     """
-    folder = _where_saved(folder)
-    saved = load_facts(folder)
-    if saved.description["kind"] != kind:
-        raise SavedModelError(f"{folder}: expected kind {kind} in model.json, got {saved.description['kind']!r}")
-    return saved._replace(weights=_read(folder / WEIGHTS, load_file))
+    saved = _read_saved(folder, (kind,), _DESCRIPTIONS[kind], WEIGHTS)
+    with naming(Path(folder) / HISTORY, "damaged"):
+        _check_epochs(saved)
+    return saved
 
 
 def load_facts(folder):
-    """Read a saved model of any kind without its weights, which need not be there; see `load_model`."""
-    folder = _where_saved(folder)
-    description = _read(folder / "model.json", _read_json)
-    if not isinstance(description, dict) or "kind" not in description:
-        raise SavedModelError(f"{folder / 'model.json'}: damaged (it does not say what kind of model this is)")
-    return SavedModel(
-        {},
-        description,
-        _read(folder / "history.csv", partial(read_csv, text_columns=("part",))),
-        _read(folder / "metrics.json", _read_json),
-    )
+    """Read a saved MLP or pair without its weights, which need not be there; see `load_model`."""
+    return _read_saved(folder, ("mlp", "pair"), _FACTS)
+
+
+def read_added(folder, name):
+    """Return the text of a file that `add_file` wrote into a saved model's folder.
+
+    Raises
+    ------
+    SavedModelError
+        If it is missing or not as it was written, or is of another saved model.
+    """
+    _, _, files = _read(folder, name)
+    with naming(Path(folder) / name, "damaged"):
+        return files[name].decode()
 
 
 def versions(*packages):
@@ -128,49 +237,93 @@ def versions(*packages):
     return {"python": platform.python_version()} | {package: metadata.version(package) for package in packages}
 
 
-def check_whole(saved, names):
-    """Look up all that `evaluate` and `inspect` ask of a saved model: better missed at once than half-way.
+def _read_saved(folder, kinds, form, *more):
+    """Read a saved model of one of some kinds whose description has a form, with its weights if they are named."""
+    folder = Path(folder)
+    description, _, files = _read(folder, HISTORY, METRICS, *more)
+    if description.get("kind") not in kinds:
+        kind = description.get("kind")
+        raise SavedModelError(f"{folder}: expected kind {' or '.join(kinds)} in model.json, got {kind!r}")
+    with naming(folder / DESCRIPTION, "damaged"):
+        check_form("model", description, form)
+    with naming(folder / HISTORY, "damaged"):
+        history = parse_csv(files[HISTORY].decode(), text_columns=("part",))
+        check_form("history", history, [{...: _check_cell}])
+    with naming(folder / METRICS, "damaged"):
+        metrics = json.loads(files[METRICS])
+        check_form("metrics", metrics, {} if description["kind"] == "checkpoint" else _METRICS)
+    with naming(folder / WEIGHTS, "damaged"):
+        weights = safetensors.numpy.load(files[WEIGHTS]) if WEIGHTS in files else {}
+    return SavedModel(weights, description, history, metrics)
 
-    Parameters
-    ----------
-    saved : SavedModel
-    names : sequence of str
-        Of its description.
 
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        If something is missing, or the history has another number of epochs than were run.
+def _read(folder, *names):
+    """Read model.json, and files of the names as bytes: once each, and all of one version of the saved model.
+
+    Returns
+    -------
+    description : dict
+    sums : dict of str to str
+        The SHA-256 by file name, which the files have.
+    files : dict of str to bytes
     """
-    for name in names:
-        saved.description[name]
-    for part in ("validation", "test"):
-        for name in ("accuracy", "precision", "recall", "f1", "per_class"):
-            saved.metrics[part][name]
-    n_epochs = saved.description["epochs_run"]
-    n_epochs = sum(n_epochs.values()) if isinstance(n_epochs, dict) else n_epochs
-    if n_epochs != len(saved.history):
-        raise ValueError(f"history.csv: expected {n_epochs} epochs, got {len(saved.history)}")
+    while True:
+        version = _version(folder)
+        try:
+            return _read_version(version[0], names)
+        except SavedModelError:
+            if _version(folder) == version:
+                raise
+            # Somebody has saved meanwhile, so what was read may be of two versions: once more.
 
 
-def _put_aside(folder):
-    return Path(folder).with_name(Path(folder).name + ".old.tmp")
+def _version(folder):
+    """Return where a saved model is, and what tells the folder there from one that takes its place."""
+    with naming(folder, "cannot be read"):
+        place = find_folder(folder)
+        if place is None:
+            raise SavedModelError(f"{folder}: no such folder")
+        try:
+            status = place.stat()
+        except FileNotFoundError:  # moved in between
+            return place, None
+        return place, (status.st_ino, status.st_mtime_ns)
 
 
-def _where_saved(folder):
-    if not is_saved(folder):
-        raise SavedModelError(f"{folder}: no such folder")
-    return Path(folder) if Path(folder).is_dir() else _put_aside(folder)
+def _read_version(place, names):
+    path = place / DESCRIPTION
+    with naming(path, "damaged"):
+        description = json.loads(_read_bytes(path))
+        check_form("model", description, {SHA256: {...: check_text}})
+        sums = description.pop(SHA256)
+        if sums.pop(DESCRIPTION, None) != _sha256(_to_json(description)):
+            raise ValueError("its SHA-256 is not the one stored in it")
+    files = {name: _read_bytes(place / name) for name in names}
+    for name, content in files.items():
+        if sums.get(name) != _sha256(content):
+            raise SavedModelError(f"{place / name}: damaged (its SHA-256 is not the one stored in model.json)")
+    return description, sums, files
 
 
-def _read(path, read):
-    try:
-        return read(path)
-    except FileNotFoundError:
-        raise SavedModelError(f"{path}: missing; a saved model has this file") from None
-    except (SafetensorError, ValueError, TypeError) as error:
-        raise SavedModelError(f"{path}: damaged ({error})") from error
+def _read_bytes(path):
+    with naming(path, "cannot be read"):
+        if not path.is_file():
+            raise SavedModelError(f"{path}: missing; a saved model has this file")
+        return path.read_bytes()
 
 
-def _read_json(path):
-    return json.loads(path.read_text(encoding="utf-8"))
+def _check_epochs(saved):
+    """Raise a ValueError unless the history has the epochs that were run, with all that is shown of them."""
+    history = saved.history
+    check_form("history", history, [_EPOCH])
+    parts = {part: [row for row in history if row.get("part") == part] for part in (None, "backbone", "mlp")}
+    runs = saved.description.get("epochs_run", len(history))  # a checkpoint does not list them
+    runs = runs if isinstance(runs, dict) else {None: runs}
+    if len(history) != sum(runs.values()):
+        raise ValueError(f"expected {sum(runs.values())} epochs, got {len(history)}")
+    for part, n in runs.items():
+        if [row["epoch"] for row in parts[part]] != list(range(1, n + 1)):
+            raise ValueError(f"expected the epochs from 1 to {n}, each once")
+    best = {part: best_epoch(rows)["epoch"] for part, rows in parts.items() if rows}
+    if saved.description.get("best_epoch", best) not in (best, best.get(None)):
+        raise ValueError(f"expected another best epoch than {saved.description['best_epoch']}")

@@ -1,9 +1,10 @@
 """Tables: Markdown that reads well in a terminal, a notebook and a README alike, and CSV to store."""
 
 import csv
+import io
 import statistics
 
-from model_utils.files import replacing
+from model_utils.files import write_text
 
 
 def markdown_table(header, rows):
@@ -32,18 +33,24 @@ def markdown_table(header, rows):
 
 def write_csv(path, rows):
     """Write rows, a list of dicts with the same keys, to a CSV file; a stop in the middle leaves the old file."""
-    with replacing(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_text(path, csv_text(rows))
 
 
-def read_csv(path, text_columns=()):
-    """Read what `write_csv` wrote.
+def csv_text(rows):
+    """Return rows, a list of dicts with the same keys, as the text of a CSV file."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def parse_csv(text, text_columns=()):
+    """Return the rows that `csv_text` was given.
 
     Parameters
     ----------
-    path : path
+    text : str
     text_columns : collection of str
         Stay text; every other column must hold numbers.
 
@@ -55,14 +62,15 @@ def read_csv(path, text_columns=()):
     ------
     ValueError
         If a number cannot be read, or a row has more or fewer cells than the header.
+    csv.Error
+        If it is no CSV.
     """
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        return [
-            {key: cell if key in text_columns else _number(cell) for key, cell in zip(header, row, strict=True)}
-            for row in reader
-        ]
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header = next(reader, [])
+    return [
+        {key: cell if key in text_columns else _number(cell) for key, cell in zip(header, row, strict=True)}
+        for row in reader
+    ]
 
 
 def _number(text):

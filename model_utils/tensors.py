@@ -14,6 +14,11 @@ def state_to_arrays(state, prefix):
     return {prefix + name: tensor.detach().cpu().contiguous().numpy() for name, tensor in state.items()}
 
 
+def state_layout(state, prefix):
+    """Return shape and dtype of each array that `state_to_arrays` makes, for `checks.check_arrays`."""
+    return {prefix + name: (tuple(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in state.items()}
+
+
 def state_from_arrays(arrays, prefix):
     """Return the state dict that `state_to_arrays` was given with this prefix."""
     return {

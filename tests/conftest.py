@@ -1,6 +1,10 @@
+import errno
 import importlib.util
 import os
 import re
+import struct
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +12,7 @@ import pytest
 import data_preparation
 import mlp
 from experiments.networks import has_weights, load_networks
+from model_utils.files import replace_folder
 from model_utils.tables import markdown_table
 
 README = Path(__file__).parents[1] / "README.md"
@@ -58,6 +63,76 @@ def trained(small_splits):
     h = mlp.MLPHyperparameters(hidden_sizes=(32,), epochs=3, batch_norm=True, dropout=0.1)
     model = mlp.build(h)
     return model, h, mlp.train(model, *small_splits[:2], h)
+
+
+class Disk:
+    """A file system of its own, in a file, whose power can be cut.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it is mounted.
+    """
+
+    def __init__(self, path):
+        self._image, self.folder = path / "image", path / "disk"
+        self.folder.mkdir()
+        with open(self._image, "wb") as file:
+            file.truncate(2**26)
+        self._run("mkfs.ext4", "-q", "-F", self._image)
+        self._mount()
+
+    def cut_power(self):
+        """Let the file system forget whatever has not reached the disk."""
+        import fcntl
+
+        handle = os.open(self.folder, os.O_RDONLY)
+        fcntl.ioctl(handle, 0x8004587D, struct.pack("I", 2))  # EXT4_IOC_SHUTDOWN, its journal not written either
+        os.close(handle)
+
+    def start_again(self):
+        """Mount what is on the disk; nobody may have a file open that was there before."""
+        self.unmount()
+        self._mount()
+
+    def unmount(self):
+        self._run("umount", self.folder)
+
+    def _mount(self):
+        self._run("mount", "-o", "loop", self._image, self.folder)
+
+    def _run(self, *command):
+        subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A `Disk`; a test that needs one is skipped where none can be mounted, in CI too."""
+    try:
+        disk = Disk(tmp_path)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no file system can be mounted here: {error}")
+    yield disk
+    disk.unmount()
+
+
+@pytest.fixture
+def full_disk(monkeypatch, tmp_path):
+    """A function that lets disks be full: nothing is saved in the folders that it is given.
+
+    The system's temporary folder is `tmp_path / "elsewhere"` meanwhile.
+    """
+    folders = []
+
+    def replace_unless_full(folder, contents):
+        if any(Path(folder).is_relative_to(full) for full in folders):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace_folder(folder, contents)
+
+    monkeypatch.setattr("model_utils.saved_models.replace_folder", replace_unless_full)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    return folders.append
 
 
 @pytest.fixture

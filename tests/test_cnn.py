@@ -419,8 +419,42 @@ def test_a_pair_with_an_array_missing_is_refused(saved_folder, tmp_path, missing
     saved = load_model(saved_folder, kind="pair")
     del saved.weights[missing]
     save_model(tmp_path / "broken", saved)
-    with pytest.raises(SavedModelError, match="broken: not a saved backbone with its MLP"):
+    with pytest.raises(SavedModelError, match=f"broken: not a saved backbone with its MLP .*{missing}"):
         cnn.load(tmp_path / "broken")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("backbone.layers.0.convolution.weight", lambda w: w[:3].copy(), r"shape \(4, 1, 3, 3\), .*got \(3, 1, 3, 3\)"),
+        ("backbone.layers.0.convolution.weight", lambda w: w.astype(np.float16), "float32, got .* float16"),
+        ("backbone.head.weight", lambda w: w * np.float32("nan"), "finite numbers"),
+        ("backbone.norm.running_var", np.negative, "variances of at least 0"),
+        ("mlp.W1", lambda w: w.T[:5].copy(), r"got \(5, 16\)"),
+        ("standardizer.mean", lambda mean: mean[:1].copy(), r"shape \(16,\), float32, got \(1,\)"),
+        ("standardizer.mean", lambda mean: mean + np.float32("inf"), "finite numbers"),
+        ("standardizer.std", np.zeros_like, "above 0"),
+        ("standardizer.std", np.negative, "above 0"),
+    ],
+)
+def test_a_pair_whose_arrays_cannot_be_its_own_is_refused_before_it_is_built(
+    saved_folder, tmp_path, monkeypatch, name, change, message
+):
+    saved = load_model(saved_folder, kind="pair")
+    saved.weights[name] = change(saved.weights[name])
+    save_model(tmp_path / "broken", saved)
+    monkeypatch.setattr(mlp, "build", lambda *_: pytest.fail("it is built"))
+    with pytest.raises(SavedModelError, match=f"broken: .*{message}.*{name}|broken: .*{name}.*{message}"):
+        cnn.load(tmp_path / "broken")
+
+
+@pytest.mark.parametrize("channels", [[10**5] * 5, [10**9] * 5, [10**30] * 5])
+def test_a_pair_that_claims_huge_layers_is_refused_without_memory_for_them(saved_folder, tmp_path, channels):
+    saved = load_model(saved_folder, kind="pair")
+    saved.description["hyperparameters"]["channels"] = channels
+    save_model(tmp_path / "huge", saved)
+    with pytest.raises(SavedModelError, match="huge: not a saved backbone"):
+        cnn.load(tmp_path / "huge")
 
 
 @pytest.mark.parametrize("missing", ["hyperparameters", "mlp_hyperparameters", "trained_on", "split", "epochs_run"])
@@ -428,7 +462,7 @@ def test_a_pair_with_something_missing_in_its_description_is_refused(saved_folde
     saved = load_model(saved_folder, kind="pair")
     del saved.description[missing]
     save_model(tmp_path / "broken", saved)
-    with pytest.raises(SavedModelError, match=f"broken: not a saved backbone with its MLP .*'{missing}'"):
+    with pytest.raises(SavedModelError, match=rf"broken.model\.json: damaged .*missing {missing}"):
         cnn.load(tmp_path / "broken")
 
 
@@ -543,7 +577,8 @@ def test_only_one_process_trains_what_is_saved_in_one_place(tmp_path, capsys):
     checkpoint = tmp_path / "CNN_4_8_8_8_8.checkpoint.tmp"
     with command_line.reserved(checkpoint):
         assert cnn.main(train_small(models_dir=tmp_path)) == 1
-        assert "another process is training it" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert f"{checkpoint}: another process is training a backbone of this name, with this MLP or another," in error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -685,3 +720,35 @@ def test_a_second_ctrl_c_on_the_way_out_does_not_change_the_exit_status(tmp_path
             process.send_signal(signal.SIGINT)
         process.communicate()
     assert process.returncode == 130
+
+
+# What ends it from inside -------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_costs_no_trained_pair(saved_folder, tmp_path, capsys, full_disk):
+    models = tmp_path / "models"
+    checkpoint = models / "CNN_4_8_8_8_8.checkpoint.tmp"
+    full_disk(models / saved_folder.name)
+    assert cnn.main(train_small(models_dir=models)) == 1
+    kept, error = capsys.readouterr().err.splitlines()
+    assert kept == f"cnn.py: {checkpoint} is kept; go on with --resume"
+    elsewhere = re.fullmatch(r"cnn\.py: .+: not saved \(.*No space left.*\); it is in (.+) instead: .*", error)[1]
+    rescued, expected = (cnn.load(folder, "cpu")[0].state() for folder in (elsewhere, saved_folder))
+    assert all(np.array_equal(rescued[name], array) for name, array in expected.items())
+
+
+def test_a_full_disk_costs_no_epoch_that_was_kept(saved_folder, tmp_path, capsys, full_disk, monkeypatch):
+    models = tmp_path / "models"
+    checkpoint = models / "CNN_4_8_8_8_8.checkpoint.tmp"
+
+    def save_once(*arguments, save=backbone_training.save_checkpoint):
+        save(*arguments)
+        full_disk(models)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(backbone_training, "save_checkpoint", save_once)
+        assert cnn.main(train_small(models_dir=models)) == 1
+    kept, error = capsys.readouterr().err.splitlines()
+    assert kept == f"cnn.py: {checkpoint} is kept; go on with --resume"
+    assert error.startswith(f"cnn.py: {checkpoint}: not saved ([Errno 28] No space left on device")
+    assert len(load_model(checkpoint, "checkpoint").history) == 1

@@ -13,7 +13,7 @@ from PIL import Image
 import mlp
 from data_preparation import CLASS_NAMES, Split, preprocess, ten_views
 from model_utils.losses import softmax
-from model_utils.saved_models import SavedModelError
+from model_utils.saved_models import SavedModelError, load_model, save_model
 from model_utils.training import TrainingDiverged, best_epoch
 
 pytestmark = pytest.mark.q2f
@@ -336,11 +336,11 @@ def saved_folder(tmp_path, trained, small_splits):
     return folder
 
 
-def rewrite(path, change):
-    """Change the content of a JSON file."""
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
+def resave(folder, change):
+    """Save a model again after a change, with checksums that fit."""
+    saved = load_model(folder, "mlp")
+    change(saved)
+    save_model(folder, saved)
 
 
 def test_saved_model_gives_the_same_logits_and_says_what_it_is(saved_folder, trained, small_splits):
@@ -371,44 +371,55 @@ def test_incomplete_or_damaged_saved_model_is_refused_by_the_files_name(saved_fo
         mlp.load(saved_folder)
 
 
+def hyperparameter(name, value):
+    return lambda saved: saved.description["hyperparameters"].update({name: value})
+
+
+def weight(name, change):
+    return lambda saved: saved.weights.update({name: change(saved.weights[name])})
+
+
 @pytest.mark.parametrize(
-    ("file", "keys", "value"),
+    ("change", "message"),
     [
-        ("model.json", ["hyperparameters"], []),
-        ("model.json", ["hyperparameters"], None),
-        ("model.json", ["training_seconds"], KeyError),
-        ("model.json", ["split"], KeyError),
-        ("metrics.json", ["test", "per_class"], KeyError),
-        ("metrics.json", ["validation", "f1"], KeyError),
+        (lambda saved: saved.description.update(hyperparameters=[]), r"model\.json: damaged .*hyperparameters"),
+        (lambda saved: saved.description.update(dtype="O"), "float32, got|, O, got"),
+        (lambda saved: saved.description.update(sizes=[784, 33, 10]), r"sizes: expected \[32, 10\]"),
+        (lambda saved: saved.description.update(sizes=[783, 32, 10]), r"W1 of shape \(783, 32\)"),
+        (hyperparameter("hidden_sizes", [31]), r"sizes: expected \[31, 10\]"),
+        (hyperparameter("activation", ["relu"]), "not a saved NumPy MLP"),
+        (hyperparameter("dropout", float("nan")), "dropout: expected a number"),
+        (hyperparameter("depth", 3), "depth"),
+        (hyperparameter("batch_norm", False), "gamma1, running_mean1, running_var1 not known"),
+        (lambda saved: saved.weights.pop("b2"), "b2 missing"),
+        (weight("W1", lambda W: W.astype(np.float64)), "W1 of shape .* float32, got .* float64"),
+        (weight("W1", lambda W: W.T.copy()), r"W1 of shape \(784, 32\), float32, got \(32, 784\)"),
+        (weight("b1", lambda b: b * np.float32("nan")), "finite numbers in b1"),
+        (weight("b1", lambda b: b + np.float32("inf")), "finite numbers in b1"),
+        (weight("running_var1", np.negative), "variances of at least 0 in running_var1"),
     ],
 )
-def test_saved_model_in_which_something_is_missing_is_refused(saved_folder, file, keys, value):
-    def spoil(content):
-        *outer, last = keys
-        for key in outer:
-            content = content[key]
-        if value is KeyError:
-            del content[last]
-        else:
-            content[last] = value
+def test_saved_model_that_contradicts_itself_is_refused(saved_folder, change, message):
+    resave(saved_folder, change)
+    with pytest.raises(SavedModelError, match=message):
+        mlp.load(saved_folder)
 
-    rewrite(saved_folder / file, spoil)
-    with pytest.raises(SavedModelError, match="not a saved NumPy MLP"):
+
+def test_a_saved_model_that_claims_huge_layers_is_refused_before_it_is_built(saved_folder, monkeypatch):
+    def claim(saved):
+        saved.description["sizes"] = [784, 10**9, 10]
+        saved.description["hyperparameters"]["hidden_sizes"] = [10**9]
+
+    resave(saved_folder, claim)
+    monkeypatch.setattr(mlp, "build", lambda *_: pytest.fail("it is built"))
+    with pytest.raises(SavedModelError, match=r"W1 of shape \(784, 1000000000\)"):
         mlp.load(saved_folder)
 
 
 def test_what_is_no_saved_mlp_is_refused(saved_folder, tmp_path):
-    metrics = (saved_folder / "metrics.json").read_text()
-    (saved_folder / "metrics.json").write_text("{}")
-    with pytest.raises(SavedModelError, match="validation"):
-        mlp.load(saved_folder)
-    (saved_folder / "metrics.json").write_text(metrics)
     with pytest.raises(SavedModelError, match="no such folder"):
         mlp.load(tmp_path / "nothing")
-    rewrite(saved_folder / "model.json", lambda content: content["hyperparameters"].update(hidden_sizes=[31]))
-    with pytest.raises(SavedModelError, match=r"W1 of shape \(784, 31\), got \(784, 32\)"):
-        mlp.load(saved_folder)
-    rewrite(saved_folder / "model.json", lambda content: content.update(kind="pair"))
+    resave(saved_folder, lambda saved: saved.description.update(kind="pair"))
     with pytest.raises(SavedModelError, match=r"expected kind mlp in model\.json, got 'pair'"):
         mlp.load(saved_folder)
 
@@ -500,8 +511,8 @@ def test_command_line_shows_the_accuracy_of_one_view_and_of_ten(run, train_small
 
 
 def test_evaluate_fails_when_the_stored_accuracy_is_not_that_of_the_weights(run, saved_folder):
-    stored = json.loads((saved_folder / "metrics.json").read_text())["test"]["accuracy"] + 0.001
-    rewrite(saved_folder / "metrics.json", lambda metrics: metrics["test"].update(accuracy=stored))
+    stored = load_model(saved_folder, "mlp").metrics["test"]["accuracy"] + 0.001
+    resave(saved_folder, lambda saved: saved.metrics["test"].update(accuracy=stored))
     status, printed = run("evaluate", saved_folder)
     assert status == 1
     assert f"stored test accuracy is {stored:.4f}" in printed.err
@@ -570,3 +581,24 @@ def test_command_that_is_stopped_in_its_first_epoch_saves_nothing(
     assert status == expected_status
     assert printed.err.startswith(f"mlp.py: {message}")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_costs_neither_the_trained_model_nor_the_old_one(run, train_small, tmp_path, full_disk):
+    options = ["--hidden-sizes", 16, "--epochs", 1, "--models-dir", tmp_path / "models"]
+    assert train_small(*options)[0] == 0
+    (folder,) = (path for path in (tmp_path / "models").iterdir())
+    before = mlp.load(folder)[0].parameters
+    full_disk(tmp_path / "models")
+    status, printed = train_small(*options, "--overwrite", "--seed", 1)
+    assert status == 1
+    assert printed.err.count("\n") == 1
+    elsewhere = re.fullmatch(
+        r"mlp\.py: (.+): not saved \(.*No space left.*\); it is in (.+) instead: .*\n", printed.err
+    )[2]
+    assert np.array_equal(mlp.load(folder)[0].parameters, before)
+    assert run("evaluate", elsewhere)[0] == 0
+    assert mlp.load(elsewhere)[1].description["hyperparameters"]["seed"] == 1
+    full_disk(tmp_path / "elsewhere")
+    status, printed = train_small(*options, "--overwrite")
+    assert status == 1
+    assert re.fullmatch(r"mlp\.py: .+: not saved .*, nor elsewhere: .+: not saved \(.*No space left.*\n", printed.err)

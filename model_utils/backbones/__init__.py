@@ -1,6 +1,7 @@
 """The backbones by name: the five-layer CNN of `cnn_backbone`, and the other networks in this folder."""
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from model_utils.backbones.imagenet import NETWORKS, ImageNetBackbone
 from model_utils.backbones.lenet import LENETS, LeNet
@@ -35,3 +36,19 @@ def build(hyperparameters):
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(hyperparameters.seed)
         return BACKBONES[hyperparameters.backbone](hyperparameters)
+
+
+def outline(hyperparameters):
+    """Make the backbone that the hyperparameters describe with shapes only, on the device "meta", without memory."""
+    with torch.device("meta"), _Undrawn():
+        return build(hyperparameters)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves weights undrawn: to draw none, on the device "meta", PyTorch would import its compiler for a second."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(function, "__name__", None) == "normal_":  # of a tensor, or of torch.nn.init
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return function(*args, **kwargs)

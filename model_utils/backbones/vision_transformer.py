@@ -40,7 +40,8 @@ class VisionTransformer(Backbone):
             nn.ReLU(),
             nn.Conv2d(self.WIDTH // 2, self.WIDTH, 3, stride=2, padding=1),
         )
-        self.position = nn.Parameter(0.02 * torch.randn(self.N_PATCHES, self.WIDTH))
+        self.position = nn.Parameter(torch.empty(self.N_PATCHES, self.WIDTH))
+        nn.init.normal_(self.position, std=0.02)
         self.blocks = nn.Sequential(*(TransformerBlock(self.WIDTH, self.N_HEADS) for _ in range(self.DEPTH)))
         self.norm = nn.LayerNorm(self.WIDTH)
 

@@ -1,6 +1,5 @@
 """Saved networks side by side: what is measured, what is shown, and what is left out."""
 
-import json
 import shutil
 
 import numpy as np
@@ -11,7 +10,7 @@ import mlp
 from data_preparation import N_OFFICIAL_TRAIN, Split
 from experiments import __main__ as command_line
 from experiments import networks
-from model_utils.saved_models import SavedModelError, load_facts
+from model_utils.saved_models import SavedModelError, add_file, load_facts, load_model, save_model
 
 pytestmark = pytest.mark.q4
 
@@ -57,9 +56,9 @@ def test_a_measured_pair_is_named_after_its_backbone(tmp_path):
 
 def test_a_model_that_is_not_the_one_measured_is_refused(measured_mlp):
     folder, _ = measured_mlp
-    metrics = json.loads((folder / "metrics.json").read_text())
-    metrics["test"]["accuracy"] += 0.01
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    saved = load_model(folder, "mlp")
+    saved.metrics["test"]["accuracy"] += 0.01
+    save_model(folder, saved)
     with pytest.raises(SavedModelError, match="the stored test accuracy is not that of the weights"):
         networks.measure(folder)
 
@@ -67,9 +66,20 @@ def test_a_model_that_is_not_the_one_measured_is_refused(measured_mlp):
 @pytest.mark.parametrize("damage", ["{}", "no JSON", '{"images_per_second": 1, "measured_on": {}, "predictions": "x"}'])
 def test_a_damaged_measurement_is_named(measured_mlp, damage):
     folder, _ = measured_mlp
-    (folder / networks.MEASURED).write_text(damage)
+    add_file(folder, networks.MEASURED, damage)
     with pytest.raises(SavedModelError, match=rf"{folder.name}: not a measured network"):
         networks.load_networks(folder.parents[1])
+
+
+def test_a_measurement_of_the_model_that_was_here_before_is_refused(measured_mlp):
+    folder, _ = measured_mlp
+    measured = (folder / networks.MEASURED).read_bytes()
+    save_model(folder, load_model(folder, "mlp"))
+    (folder / networks.MEASURED).write_bytes(measured)
+    with pytest.raises(SavedModelError, match=r"measured\.json: damaged"):
+        networks.load_networks(folder.parents[1])
+    networks.measure(folder)
+    assert len(networks.load_networks(folder.parents[1])) == 1
 
 
 def test_what_is_not_complete_or_has_no_weights_is_left_out(measured_mlp, tmp_path, capsys):

@@ -20,6 +20,7 @@ from model_utils.backbones.imagenet import ImageNetHyperparameters
 from model_utils.backbones.lenet import LENETS, LeNetHyperparameters
 from model_utils.backbones.vision_transformer import TransformerBlock, VisionTransformerHyperparameters
 from model_utils.layer_table import layer_table
+from model_utils.tensors import state_layout
 
 pytestmark = pytest.mark.q4
 
@@ -80,6 +81,14 @@ def test_backbones_keep_the_contract(build, name):
         assert not torch.equal(one.features(inputs), other.features(inputs))
         torch.testing.assert_close(one(inputs), one.head(one.features(inputs)))
         torch.testing.assert_close(one.mean_features(inputs), one.mean_features(inputs.flip(3)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_an_outline_has_all_shapes_and_takes_no_memory(build, name):
+    built = build(name)
+    outline = backbones.outline(BACKBONES[name].Hyperparameters(backbone=name))
+    assert state_layout(outline.state_dict(), "") == state_layout(built.state_dict(), "")
+    assert all(tensor.is_meta for tensor in outline.state_dict().values())
 
 
 @pytest.mark.parametrize("name", OTHERS)

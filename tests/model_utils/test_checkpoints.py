@@ -14,7 +14,8 @@ from model_utils.tensors import state_from_arrays, state_to_arrays
 pytestmark = pytest.mark.q3b
 
 H = CNNHyperparameters(channels=(4, 8, 8, 8, 8), n_features=16)
-HISTORY = [{"epoch": 1, "validation_accuracy": 0.5}, {"epoch": 2, "validation_accuracy": 0.25}]
+LOSSES = {"train_loss": 0.5, "train_accuracy": 0.5, "validation_loss": 0.5, "validation_accuracy": 0.5}
+HISTORY = [{"epoch": epoch} | LOSSES | {"learning_rate": 0.1, "seconds": 1.5} for epoch in (1, 2)]
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
 
 
@@ -104,15 +105,20 @@ def test_a_checkpoint_of_another_training_is_refused_by_what_differs(cut_off, ch
     assert same_state(other.backbone.state_dict(), before)
 
 
-@pytest.mark.parametrize("lost", ["best.head.bias", "now.head.bias", "optimizer.0.exp_avg"])
-def test_a_checkpoint_with_something_missing_is_refused(cut_off, lost):
-    training, folder, *_ = cut_off
+@pytest.mark.parametrize("name", ["best.head.bias", "now.head.bias", "average.head.bias", "optimizer.0.exp_avg"])
+@pytest.mark.parametrize("value", [None, np.zeros(3, np.float32), np.float64], ids=["missing", "shape", "dtype"])
+def test_a_checkpoint_in_which_an_array_is_not_as_expected_is_refused_and_changes_nothing(cut_off, name, value):
+    _, folder, *_ = cut_off
     saved = load_model(folder, "checkpoint")
-    del saved.weights[lost]
+    array = saved.weights.pop(name)
+    if value is not None:
+        saved.weights[name] = array.astype(value) if isinstance(value, type) else value
     save_model(folder, saved)
-    name = lost.removeprefix("best.").removeprefix("now.")
+    other = Training(seed=1)
+    before = {name: tensor.clone() for name, tensor in other.backbone.state_dict().items()}
     with pytest.raises(SavedModelError, match=rf"checkpoint: not a checkpoint of this training .*{name}"):
-        load_checkpoint(folder, training.backbone, training.optimizer, origin_of(asdict(H), IMAGES))
+        load_checkpoint(folder, other.backbone, other.optimizer, origin_of(asdict(H), IMAGES))
+    assert same_state(other.backbone.state_dict(), before)
 
 
 def test_what_is_not_a_checkpoint_is_refused(cut_off):
@@ -120,7 +126,7 @@ def test_what_is_not_a_checkpoint_is_refused(cut_off):
     saved = load_model(folder, "checkpoint")
     for description, message in (({"kind": "pair"}, "expected kind checkpoint"), ({"kind": "checkpoint"}, "origin")):
         save_model(folder, saved._replace(description=description))
-        with pytest.raises(SavedModelError, match=f"checkpoint: .*{message}"):
+        with pytest.raises(SavedModelError, match=f"checkpoint.*: .*{message}"):
             load_checkpoint(folder, training.backbone, training.optimizer, origin_of(asdict(H), IMAGES))
 
 

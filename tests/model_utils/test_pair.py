@@ -8,6 +8,7 @@ import cnn
 import mlp
 from data_preparation import CLASS_NAMES, Split, Splits
 from model_utils.cnn_backbone import CNNBackbone, CNNHyperparameters, preprocess
+from model_utils.mlp import state_layout
 from model_utils.pair import Pair, Standardizer, extract_features, predict_logits, standardized_features
 from model_utils.training import measure
 
@@ -125,6 +126,7 @@ def test_a_pair_is_made_again_of_its_arrays(pair_and_features, splits):
     again = Pair.from_state(pair.state(), CNNBackbone(H).train(), mlp.build(MLP_H, H.n_features))
     assert np.array_equal(again.predict_logits(images), pair.predict_logits(images))
     assert not again.backbone.training
+    Pair.check_state(pair.state(), CNNBackbone(H), state_layout((16, 16, 10), MLP_H.batch_norm))
     for lost in ("backbone.head.bias", "standardizer.std", "mlp.W1"):
         state = {name: array for name, array in pair.state().items() if name != lost}
         with pytest.raises((KeyError, RuntimeError, ValueError), match=lost.split(".", 1)[1]):
