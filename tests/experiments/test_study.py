@@ -139,6 +139,27 @@ def test_trial_of_a_dead_worker_is_tried_again_once(tmp_path, name):
     assert all(finished[parameters] == 1 for parameters in cut_off)
 
 
+def test_a_power_cut_takes_back_no_trial(disk):
+    program = (
+        "import sys\n"
+        "from tests.experiments.test_study import TPE, Study, run_all\n"
+        "study = Study(sys.argv[1], 'test', TPE)\n"
+        "if len(sys.argv) > 2: run_all(study)\n"
+        "print(study.progress()[:2], flush=True)\n"
+        "sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(disk.folder)]
+    with subprocess.Popen(
+        [*command, "run"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "(4, 0)\n"
+        disk.cut_power()
+        process.kill()
+    disk.start_again()
+    done = subprocess.run(command, cwd=ROOT, input="", capture_output=True, text=True, check=False)
+    assert done.stdout == "(4, 0)\n", done.stderr
+
+
 def test_study_whose_making_was_cut_off_is_made_again(tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
