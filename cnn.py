@@ -19,11 +19,13 @@ import numpy as np
 from torch import nn
 
 import mlp
-from data_preparation import CLASS_NAMES, DataError, load_splits
+from data_preparation import CLASS_NAMES, DataError, Splits, check_split_sizes, load_splits
 from model_utils import backbones, command_line
 from model_utils.backbone_training import train
 from model_utils.backbones import BACKBONES
 from model_utils.backbones.imagenet import WeightsError
+from model_utils.checks import check_is
+from model_utils.cnn_backbone import Backbone, BackboneHyperparameters
 from model_utils.devices import DEVICES, choose_device
 from model_utils.layer_table import layers_text, multiply_adds
 from model_utils.mlp import state_layout
@@ -70,6 +72,7 @@ def build(hyperparameters, classifier_hyperparameters=CLASSIFIER):
         If a package that it needs is not installed, or its ImageNet weights are unavailable.
     """
     h = hyperparameters
+    check_is("classifier_hyperparameters", classifier_hyperparameters, mlp.ClassifierHyperparameters)
     backbone = backbones.build(h)
     if h.weights == "ImageNet":
         backbone.load_imagenet_weights()
@@ -113,6 +116,12 @@ def train_pair(backbone, splits, hyperparameters, classifier_hyperparameters, ch
         See `save`. The test images are read once the training is over.
     """
     h, mlp_h = hyperparameters, classifier_hyperparameters
+    check_is("backbone", backbone, Backbone)
+    check_is("splits", splits, Splits)
+    check_is("hyperparameters", h, BackboneHyperparameters)
+    check_is("classifier_hyperparameters", mlp_h, mlp.ClassifierHyperparameters)
+    if not h.end_to_end:  # what cannot be built is refused before the backbone is trained
+        classifier = mlp.build(mlp_h, backbone.n_features)
     histories = {"backbone": [], "mlp": []}
     if not h.frozen:
         with contextlib.closing(EpochBar(h.epochs, "backbone")) as bar:
@@ -121,7 +130,6 @@ def train_pair(backbone, splits, hyperparameters, classifier_hyperparameters, ch
         pair = pair_of(backbone)
         return pair, histories, measure_pair(pair, splits)
     standardizer, feature_splits = standardized_features(backbone, splits)
-    classifier = mlp.build(mlp_h, backbone.n_features)
     with contextlib.closing(EpochBar(mlp_h.epochs, "MLP")) as bar:
         histories["mlp"] = mlp.train(classifier, *feature_splits[:2], mlp_h, bar)
     pair = Pair(backbone, standardizer, classifier)
@@ -147,6 +155,8 @@ def measure_pair(pair, splits, feature_splits=None):
     feature_splits : list of Split, optional
         The standardised features, where they have been extracted already.
     """
+    check_is("pair", pair, Pair)
+    check_is("splits", splits, Splits)
     metrics = {}
     for number, part in enumerate(("validation", "test"), start=1):
         images, labels = splits[number]
@@ -293,11 +303,13 @@ def _train_command(args):
     mlp_h = command_line.read_options(args, CLASSIFIER, "mlp_")
     if h.end_to_end:
         mlp_h = in_step(mlp_h, h)
-    backbone = build(h, mlp_h).to(choose_device(args.device))
     split = command_line.read_split(args)
+    folder = args.models_dir / pair_name(h, mlp_h)
+    command_line.check_name(folder)
+    check_split_sizes(**split)  # before a network is built, or its weights are fetched
+    backbone = build(h, mlp_h).to(choose_device(args.device))
     splits = load_splits(**split)
     check_batches(mlp_h.batch_norm, mlp_h.batch_size, len(splits.train.labels))
-    folder = args.models_dir / pair_name(h, mlp_h)
     # Of the backbone alone: whatever becomes of its MLP, the trained backbone is not lost.
     checkpoint = args.models_dir / f"{h.name}.checkpoint.tmp"
     with command_line.reserved(checkpoint, "a backbone of this name, with this MLP or another,"):

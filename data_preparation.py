@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from model_utils.checks import check_count, check_images
+from model_utils import checks
 from model_utils.files import replacing
 
 DATA_DIR = Path(__file__).parent / "data"
@@ -41,7 +41,7 @@ MD5 = {
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
 
-N_OFFICIAL_TRAIN = 60_000
+N_OFFICIAL_TRAIN, N_OFFICIAL = 60_000, 70_000
 
 
 class DataError(Exception):
@@ -94,6 +94,8 @@ def read_checked(name, data_dir=DATA_DIR):
     DataError
         If the file is not right on disk and no mirror delivers it. The file on disk is left as it was.
     """
+    checks.check_choice("name", name, MD5)
+    checks.check_path("data_dir", data_dir)
     path = Path(data_dir) / "FashionMNIST" / "raw" / name
     found = "no such file"
     if path.exists():
@@ -152,6 +154,8 @@ def parse_idx(content, name):
     DataError
         If the magic number, the element type, the dimensions, the length or a label is not as it should be.
     """
+    checks.check_is("content", content, bytes)
+    checks.check_is("name", name, str)
     shape_after_n = () if "labels" in name else (28, 28)
     n_dimensions = 1 + len(shape_after_n)
     header_size = 4 + 4 * n_dimensions
@@ -223,25 +227,26 @@ def split_indices(labels, train=48_000, validation=12_000, test="official", seed
     ValueError
         If a part would have fewer images than there are classes, or all together more than there are images.
     """
-    check_count("seed", seed, minimum=0)
-    check_count("train", train, minimum=len(CLASS_NAMES))
-    check_count("validation", validation, minimum=len(CLASS_NAMES))
+    check_split_sizes(train, validation, test, seed)
+    labels = checks.check_labels(labels, N_OFFICIAL, len(CLASS_NAMES))
     if test == "official":
-        available = np.arange(N_OFFICIAL_TRAIN)
-        test_indices = np.arange(N_OFFICIAL_TRAIN, len(labels))
+        available, test_indices = np.split(np.arange(N_OFFICIAL), [N_OFFICIAL_TRAIN])
     else:
-        check_count("test", test, minimum=len(CLASS_NAMES))
-        available = np.arange(len(labels))
-        test_indices = None
-    wanted = train + validation + (0 if test == "official" else test)
-    if wanted > len(available):
-        raise ValueError(
-            f"split: expected at most {len(available):,} images to divide with test={test!r}, got {wanted:,}"
-        )
-    if test_indices is None:
-        available, test_indices = _stratified_draw(labels, available, train + validation, test, seed)
+        available, test_indices = _stratified_draw(labels, np.arange(N_OFFICIAL), train + validation, test, seed)
     train_indices, validation_indices = _stratified_draw(labels, available, train, validation, seed)
     return train_indices, validation_indices, test_indices
+
+
+def check_split_sizes(train, validation, test, seed):
+    """Raise unless `split_indices` can divide the 70,000 images so; nothing has to be loaded for that."""
+    checks.check_count("seed", seed, 0, checks.MAX_SEED)
+    is_official = isinstance(test, str) and test == "official"
+    available = N_OFFICIAL_TRAIN if is_official else N_OFFICIAL
+    sizes = {"train": train, "validation": validation} | ({} if is_official else {"test": test})
+    for name, size in sizes.items():
+        checks.check_count(name, size, len(CLASS_NAMES), available)
+    if (n := sum(sizes.values())) > available:
+        raise ValueError(f"{', '.join(sizes)}: expected at most {available:,} images with test={test!r}, got {n:,}")
 
 
 def _stratified_draw(labels, indices, n_first, n_second, seed):
@@ -259,6 +264,7 @@ def load_splits(train=48_000, validation=12_000, test="official", seed=0, data_d
     -------
     Splits
     """
+    check_split_sizes(train, validation, test, seed)  # before seconds are spent on files
     official = load_official(data_dir)
     parts = split_indices(official.labels, train, validation, test, seed)
     return Splits(*(Split(official.images[part], official.labels[part]) for part in parts))
@@ -285,7 +291,8 @@ def load_dataloaders(batch_size=128, train=48_000, validation=12_000, test="offi
     from torchvision.datasets import FashionMNIST
     from torchvision.transforms import ToTensor
 
-    check_count("batch_size", batch_size)
+    checks.check_count("batch_size", batch_size)
+    check_split_sizes(train, validation, test, seed)
     _unpack_for_torchvision(data_dir)
     halves = [FashionMNIST(data_dir, train=is_train, transform=ToTensor()) for is_train in (True, False)]
     labels = torch.cat([half.targets for half in halves]).numpy()
@@ -316,6 +323,7 @@ def _unpack_for_torchvision(data_dir):
 
 def flatten(images):
     """Lay the rows of each image end to end: shape (N, 28, 28) becomes (N, 784), without a copy."""
+    images = checks.as_array("images", images)
     if images.ndim != 3 or images.shape[1:] != (28, 28):
         raise ValueError(f"images: expected shape (N, 28, 28), got {images.shape}")
     return images.reshape(len(images), 28 * 28)
@@ -323,8 +331,11 @@ def flatten(images):
 
 def scale(images, out=None):
     """Scale pixels, uint8 from 0 to 255, to float32 from 0 to 1, into `out` if it is given."""
+    images = checks.as_array("images", images)
     if images.dtype != np.uint8:
         raise ValueError(f"images: expected pixels as uint8, 0 to 255, got {images.dtype}")
+    if out is not None:
+        checks.check_out(out, images.shape)
     return np.divide(images, np.float32(255), out=out)
 
 
@@ -370,10 +381,12 @@ def augment(images, rng, flip=True, shift=2):
     Raises
     ------
     ValueError
-        If images are not uint8 of shape (N, 28, 28), or shift is negative or not an integer.
+        If images are not uint8 of shape (N, 28, 28), or shift is not an integer from 0 to 13.
     """
-    images = check_images(images)
-    check_count("shift", shift, minimum=0)
+    images = checks.check_images(images)
+    checks.check_rng("rng", rng)
+    checks.check_flag("flip", flip)
+    checks.check_count("shift", shift, 0, checks.MAX_SHIFT)
     padded = np.pad(images, ((0, 0), (shift, shift), (shift, shift)))
     if flip:
         mirrored = rng.random(len(images)) < 0.5
@@ -394,7 +407,7 @@ def ten_views(images):
     -------
     ndarray of uint8, shape (10, N, 28, 28)
     """
-    padded = np.pad(check_images(images), ((0, 0), (1, 1), (1, 1)))
+    padded = np.pad(checks.check_images(images), ((0, 0), (1, 1), (1, 1)))
     corners = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
     moved = np.stack([padded[:, row : row + 28, column : column + 28] for row, column in corners])
     return np.concatenate([moved, moved[..., ::-1]])
@@ -417,7 +430,9 @@ def batches(x, labels, batch_size, rng):
     tuple of ndarrays, shapes (B, ...) and (B,)
         The first is reused: the next batch overwrites it.
     """
-    check_count("batch_size", batch_size)
+    x, labels = checks.check_rows(x, labels)
+    checks.check_count("batch_size", batch_size)
+    checks.check_rng("rng", rng)
     order = rng.permutation(len(x))
     x_batch = np.empty((min(batch_size, len(x)), *x.shape[1:]), x.dtype)
     for start in range(0, len(x), batch_size):

@@ -18,10 +18,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from data_preparation import CLASS_NAMES, DataError, augment, batches, load_splits, preprocess, ten_views
-from model_utils import command_line
-from model_utils.checks import check_images, check_inputs, check_labels, check_weights
-from model_utils.hyperparameters import Hyperparameters, choice, count, counts, flag, number
+from data_preparation import CLASS_NAMES, DataError, Splits, augment, batches, load_splits, preprocess, ten_views
+from model_utils import checks, command_line
+from model_utils.hyperparameters import Hyperparameters, choice, count, counts, flag, number, seed
 from model_utils.layers import ACTIVATIONS, INITS
 from model_utils.losses import OBJECTIVES, softmax
 from model_utils.mlp import MLP, state_layout
@@ -58,7 +57,7 @@ class ClassifierHyperparameters(Hyperparameters):
     batch_size: int = count(128, "images per step")
     epochs: int = count(10, "passes through the training split")
     patience: int = count(0, "stop after so many epochs without a better validation accuracy, 0 for never", minimum=0)
-    seed: int = count(0, "for initial weights, dropout, order of batches and augmentation", minimum=0)
+    seed: int = seed("for initial weights, dropout, order of batches and augmentation")
 
     # What only images can have otherwise.
     flip: ClassVar[bool] = False
@@ -79,13 +78,14 @@ class MLPHyperparameters(ClassifierHyperparameters):
     """What is chosen before the training of an MLP on images."""
 
     flip: bool = flag(False, "mirror half of the training images, differently in each epoch")
-    shift: int = count(0, "move training images by up to so many pixels, differently in each epoch", minimum=0)
+    shift: int = count(0, "move training images by up to so many pixels, each epoch differently", 0, checks.MAX_SHIFT)
     average_views: bool = flag(False, "predict by the mean logits of ten views of an image: moved, and mirrored")
 
 
 def build(hyperparameters, n_inputs=28 * 28, dtype=np.float32):
     """Make the untrained MLP that the hyperparameters describe, for `n_inputs` inputs and the ten classes."""
     h = hyperparameters
+    checks.check_is("hyperparameters", h, ClassifierHyperparameters)
     return MLP(
         n_inputs,
         h.hidden_sizes,
@@ -129,6 +129,9 @@ def train(model, training, validation, hyperparameters, on_epoch=None):
         If the loss is NaN or infinite.
     """
     h = hyperparameters
+    checks.check_is("hyperparameters", h, ClassifierHyperparameters)
+    if on_epoch is not None:
+        checks.check_callable("on_epoch", on_epoch)
     x_train, labels_train = _checked(model, training, "training")
     if (h.flip or h.shift) and x_train.dtype != np.uint8:
         raise ValueError(f"training images: flip and shift need images, uint8, got features, {x_train.dtype}")
@@ -195,7 +198,15 @@ def predict_logits(model, x, average_views=False, batch_size=1000):
     average_views : bool
         Return the mean of the logits of each image's `data_preparation.ten_views`.
     batch_size : int
+
+    Raises
+    ------
+    ValueError
+        If an argument is not as it should be.
     """
+    checks.check_flag("average_views", average_views)
+    checks.check_count("batch_size", batch_size)
+    x = _checked_inputs(model, checks.check_images(x, "x") if average_views else x, "x")
 
     def logits(part):
         if average_views:
@@ -220,7 +231,10 @@ def evaluate(model, split, average_views=False):
     ValueError
         If images, features or labels are not as they should be.
     """
-    x, labels = _checked(model, split, "evaluation")
+    checks.check_flag("average_views", average_views)
+    x, labels = _checked(model, split, "split")
+    if average_views:
+        checks.check_images(x, "split images")
     return measure(predict_logits(model, x, average_views), labels, CLASS_NAMES)
 
 
@@ -233,6 +247,8 @@ def measure_mlp(model, splits, hyperparameters):
         For "validation" and "test", and for "validation_one_view" and "test_one_view", what `evaluate` returns.
     """
     h = hyperparameters
+    checks.check_is("splits", splits, Splits)
+    checks.check_is("hyperparameters", h, ClassifierHyperparameters)
     parts = {"validation": splits.validation, "test": splits.test}
     metrics = {name: evaluate(model, split, h.average_views) for name, split in parts.items()}
     if h.average_views:
@@ -246,13 +262,18 @@ def _as_inputs(x, out=None):
 
 
 def _checked(model, split, part):
-    x, labels = map(np.ascontiguousarray, split)  # batches are made of rows
+    x, labels = map(np.ascontiguousarray, checks.check_split(part, split))  # batches are made of rows
+    x = _checked_inputs(model, x, f"{part} {'images' if x.dtype == np.uint8 else 'inputs'}")
+    return x, checks.check_labels(labels, len(x), model.sizes[-1], name=f"{part} labels")
+
+
+def _checked_inputs(model, x, name):
+    checks.check_is("model", model, MLP)
+    x = checks.as_array(name, x)
     if x.dtype == np.uint8:
-        check_images(x, f"{part} images")
-        check_inputs(_as_inputs(x[:1]), model.sizes[0], name=f"{part} images")
-    else:
-        check_inputs(x, model.sizes[0], name=f"{part} inputs")
-    return x, check_labels(labels, len(x), model.sizes[-1], name=f"{part} labels")
+        checks.check_inputs(_as_inputs(checks.check_images(x, name)[:1]), model.sizes[0], name=name)
+        return x
+    return checks.check_inputs(x, model.sizes[0], name=name)
 
 
 def _loss_and_accuracy(model, x, labels, objective):
@@ -314,7 +335,7 @@ def load(folder):
     with naming(folder, "not a saved NumPy MLP"):
         h = MLPHyperparameters.from_json(saved.description["hyperparameters"])
         check_sizes(sizes, h.hidden_sizes)
-        check_weights(saved.weights, state_layout(sizes, h.batch_norm, dtype))
+        checks.check_weights(saved.weights, state_layout(sizes, h.batch_norm, dtype))
         model = build(h, sizes[0], dtype)
         model.load_state(saved.weights)
     return model, saved
@@ -358,6 +379,7 @@ def _train_command(args):
     h = command_line.read_options(args, MLPHyperparameters())
     model = build(h)
     folder = args.models_dir / h.name
+    command_line.check_name(folder)
     split = command_line.read_split(args)
     with command_line.reserved(folder):
         command_line.check_folder_is_free(folder, args.overwrite)

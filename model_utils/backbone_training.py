@@ -8,8 +8,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from model_utils.checkpoints import load_checkpoint, origin_of, save_checkpoint
-from model_utils.checks import check_images, check_labels
-from model_utils.cnn_backbone import N_CLASSES, preprocess
+from model_utils.checks import check_callable, check_images, check_is, check_labels, check_path, check_split
+from model_utils.cnn_backbone import N_CLASSES, Backbone, BackboneHyperparameters, preprocess
 from model_utils.devices import has_fast_bfloat16
 from model_utils.losses import cross_entropy
 from model_utils.mlp_head import MLPHead
@@ -54,6 +54,12 @@ def train(backbone, training, validation, hyperparameters, on_epoch=None, checkp
         If the loss is NaN or infinite.
     """
     h = hyperparameters
+    check_is("backbone", backbone, Backbone)
+    check_is("hyperparameters", h, BackboneHyperparameters)
+    if on_epoch is not None:
+        check_callable("on_epoch", on_epoch)
+    if checkpoint is not None:
+        check_path("checkpoint", checkpoint)
     device = next(backbone.parameters()).device
     images, labels = (as_tensor(array).to(device) for array in _checked(training, "training"))
     _checked(validation, "validation")
@@ -169,8 +175,9 @@ def _move_average(average, state, share_kept):
 
 
 def _checked(split, part):
-    images = check_images(split.images, f"{part} images")
-    return images, check_labels(split.labels, len(images), N_CLASSES, f"{part} labels")
+    images, labels = check_split(part, split)
+    check_images(images, f"{part} images")
+    return images, check_labels(labels, len(images), N_CLASSES, f"{part} labels")
 
 
 def _copy(state):

@@ -1,14 +1,49 @@
 """Checks of arguments. Each raises a ValueError that names the argument, what was expected and what was found."""
 
 import numbers
+import os
 import sys
 
 import numpy as np
 
+# Far more than anything here needs, and little enough for a laptop: 0.4 GB of weights, and as much again for the
+# gradient, each running vector of the optimizer and the best weights so far.
+MAX_PARAMETERS = 100_000_000
+MAX_UNITS = 100_000  # of a layer: what it computes for a batch has to fit, too
+MAX_LAYERS = 100
+MAX_SEED = 2**32 - 1  # of scikit-learn; NumPy and PyTorch allow more
+MAX_NUMBER = 1e38  # float32 ends soon after
+MAX_SHIFT = 13  # pixels, of 28: at least half of the garment stays in the image
+MAX_ERASE = 27  # pixels, of 28: a larger square could blacken a whole image
+
+
+def check_is(name, value, kind):
+    """Raise unless `value` is an instance of the class `kind`."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name}: expected {kind.__name__}, got {_what(value)}")
+
+
+def check_callable(name, value):
+    """Raise unless `value` can be called."""
+    if not callable(value):
+        raise ValueError(f"{name}: expected a function, got {_what(value)}")
+
+
+def check_path(name, value):
+    """Raise unless `value` is a path, as text or as an object."""
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(f"{name}: expected a path, got {_what(value)}")
+
+
+def check_rng(name, value):
+    """Raise unless `value` is a numpy.random.Generator."""
+    if not isinstance(value, np.random.Generator):
+        raise ValueError(f"{name}: expected a generator, such as numpy.random.default_rng(0), got {_what(value)}")
+
 
 def check_choice(name, value, choices):
-    """Raise unless `value` is one of `choices`."""
-    if value not in choices:
+    """Raise unless `value` is one of `choices`, which are texts."""
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
 
 
@@ -18,26 +53,73 @@ def check_flag(name, value):
         raise ValueError(f"{name}: expected True or False, got {value!r}")
 
 
-def check_count(name, value, minimum=1):
-    """Raise unless `value` is an integer of at least `minimum`."""
-    if not _is_count(value, minimum):
-        raise ValueError(f"{name}: expected an integer of at least {minimum}, got {value!r}")
+def check_count(name, value, minimum=1, maximum=None):
+    """Raise unless `value` is an integer of at least `minimum`, and at most `maximum` if that is given."""
+    if not _is_count(value, minimum, maximum):
+        allowed = f"of at least {minimum:,}" if maximum is None else f"from {minimum:,} to {maximum:,}"
+        raise ValueError(f"{name}: expected an integer {allowed}, got {value!r}")
 
 
-def check_counts(name, values):
-    """Raise unless `values` is a list or tuple of integers of at least 1."""
-    if not isinstance(values, list | tuple) or not all(_is_count(value, 1) for value in values):
-        raise ValueError(f"{name}: expected a tuple of integers of at least 1, such as (128, 64), got {values!r}")
+def check_counts(name, values, maximum=MAX_UNITS):
+    """Raise unless `values` is a list or tuple of up to `MAX_LAYERS` integers from 1 to `maximum`."""
+    if (
+        not isinstance(values, list | tuple)
+        or len(values) > MAX_LAYERS
+        or not all(_is_count(value, 1, maximum) for value in values)
+    ):
+        raise ValueError(
+            f"{name}: expected a tuple of up to {MAX_LAYERS} integers from 1 to {maximum:,}, such as (128, 64), "
+            f"got {values!r}"
+        )
 
 
-def _is_count(value, minimum):
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= minimum
+def _is_count(value, minimum, maximum):
+    return (
+        isinstance(value, numbers.Integral)
+        and not isinstance(value, bool)
+        and minimum <= value
+        and (maximum is None or value <= maximum)
+    )
 
 
-def check_number(name, value, low, high=float("inf")):
+def check_number(name, value, low, high=MAX_NUMBER):
     """Raise unless `value` is a number with low <= value < high."""
-    if not isinstance(value, numbers.Real) or not low <= value < high:
-        raise ValueError(f"{name}: expected a number from {low} to below {high}, got {value!r}")
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not low <= value < high:
+        raise ValueError(f"{name}: expected a number from {low} to below {high:g}, got {value!r}")
+
+
+def check_positive(name, value):
+    """Raise unless `value` is a number above 0."""
+    check_number(name, value, 0)
+    if value == 0:
+        raise ValueError(f"{name}: expected a number above 0, got {value!r}")
+
+
+def check_n_parameters(name, sizes, n_parameters):
+    """Raise if a network of layers of these sizes has too many parameters; ask before memory is asked for."""
+    if n_parameters > MAX_PARAMETERS:
+        raise ValueError(
+            f"{name}: {'-'.join(map(str, sizes))} has {n_parameters:,} parameters, more than {MAX_PARAMETERS:,}"
+        )
+
+
+def as_array(name, value):
+    """Return `value` as an array, or raise if nothing rectangular can be made of it."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last one from tensors
+        raise ValueError(f"{name}: expected an array, got {_what(value)} ({error})") from error
+
+
+def check_floats(name, value, ndim=None):
+    """Return `value` as an array, or raise unless it holds floats, at least one, in `ndim` dimensions if given."""
+    array = as_array(name, value)
+    if array.dtype.kind != "f":
+        raise ValueError(f"{name}: expected floats, got {array.dtype}")
+    if array.size == 0 or ndim not in (None, array.ndim):
+        dimensions = "" if ndim is None else f" in {ndim} dimension{'s' * (ndim > 1)}"
+        raise ValueError(f"{name}: expected at least one number{dimensions}, got shape {array.shape}")
+    return array
 
 
 def check_finite(name, value):
@@ -119,7 +201,7 @@ def check_weights(arrays, layout):
 
 def check_images(images, name="images"):
     """Return `images` as an array, or raise unless they are uint8 of shape (N, 28, 28) with N at least 1."""
-    images = np.asarray(images)
+    images = as_array(name, images)
     if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) == 0:
         raise ValueError(f"{name}: expected shape (N, 28, 28) with N at least 1, got {images.shape}")
     if images.dtype != np.uint8:
@@ -131,20 +213,26 @@ def check_inputs(x, n_inputs, finite=True, name="x"):
     """Return `x` as an array, or raise unless it holds floats, has shape (N, n_inputs) with N at least 1, and, if
     `finite`, neither NaN nor infinity.
     """
-    x = np.asarray(x)
+    x = as_array(name, x)
     if x.dtype.kind != "f":
         raise ValueError(f"{name}: expected floats, for images from preprocess, got {x.dtype}")
     if x.ndim != 2 or x.shape[1] != n_inputs or len(x) == 0:
         raise ValueError(f"{name}: expected shape (N, {n_inputs}) with N at least 1, got {x.shape}")
-    if finite and not np.isfinite(x).all():
+    if finite:
+        check_all_finite(name, x)
+    return x
+
+
+def check_all_finite(name, x):
+    """Raise if there is a NaN or an infinity in `x`, an array of shape (N, D)."""
+    if not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
         raise ValueError(f"{name}: expected finite numbers, got {x[row, column]} in column {column}")
-    return x
 
 
 def check_labels(labels, n, k, name="labels"):
     """Return `labels` as an array, or raise unless they are `n` integers, at least one, from 0 to `k` - 1."""
-    labels = np.asarray(labels)
+    labels = as_array(name, labels)
     if labels.shape != (n,) or n == 0:
         raise ValueError(f"{name}: expected shape ({max(n, 1)},), one for each row, got {labels.shape}")
     if labels.dtype.kind not in "iu":
@@ -153,3 +241,49 @@ def check_labels(labels, n, k, name="labels"):
         wrong = labels[(labels < 0) | (labels >= k)][0]
         raise ValueError(f"{name}: expected classes from 0 to {k - 1}, got {wrong}")
     return labels
+
+
+def check_vector(name, value):
+    """Raise unless `value` is an array of floats of shape (P,), to be changed in place."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.ndim != 1:
+        raise ValueError(f"{name}: expected a vector of floats, got {_what(value)}")
+
+
+def check_rows(x, labels):
+    """Return both as arrays, or raise unless x has at least one row, and one label for each."""
+    x, labels = as_array("x", x), as_array("labels", labels)
+    if x.ndim == 0 or len(x) == 0:
+        raise ValueError(f"x: expected at least one row, got shape {x.shape}")
+    if labels.shape != x.shape[:1]:
+        raise ValueError(f"labels: expected shape {x.shape[:1]}, one for each row, got {labels.shape}")
+    return x, labels
+
+
+def check_out(out, shape):
+    """Raise unless `out` is a float32 array of this shape, to be written to."""
+    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != np.float32:
+        raise ValueError(f"out: expected a float32 array of shape {shape}, got {_what(out)}")
+
+
+def check_dtype(name, dtype):
+    """Return the NumPy dtype that is meant, or raise unless it is float32 or float64."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in (np.float32, np.float64):
+        raise ValueError(f"{name}: expected float32 or float64, got {_what(dtype)}")
+    return found
+
+
+def check_split(name, split):
+    """Return the images, or features, and the labels of a split as arrays, or raise unless it is a pair of the two."""
+    if not isinstance(split, tuple | list) or len(split) != 2:
+        raise ValueError(f"{name}: expected a Split, images and labels, got {_what(split)}")
+    return as_array(f"{name} images", split[0]), as_array(f"{name} labels", split[1])
+
+
+def _what(value):
+    """Say briefly what something is: its value can be long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{type(value).__name__}"

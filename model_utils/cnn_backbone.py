@@ -13,17 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model_utils.hyperparameters import Hyperparameters, choice, count, counts, flag, number
+from model_utils.checks import MAX_ERASE, MAX_SHIFT, MAX_UNITS, check_n_parameters
+from model_utils.hyperparameters import Hyperparameters, choice, count, counts, flag, number, seed
 from model_utils.layers import INITS, initial_std
 
 IMAGE_SIZE, N_CLASSES = 28, 10
+MAX_CHANNELS = 4096
 
 
 @dataclass(frozen=True)
 class BackboneHyperparameters(Hyperparameters):
     """What is chosen before the training of every backbone. Each kind of backbone adds what describes it."""
 
-    backbone: str = ""  # each kind declares its names
+    backbone: str = choice("", "what finds the features", ())  # each kind declares its names
     dropout: float = number(0.3, "share of features dropped before the backbone's own head, in training", high=1)
     label_smoothing: float = number(0.1, "share of each target spread evenly over all classes", high=1)
     learning_rate: float = number(0.005, "of AdamW, the top of a cosine with warm-up")
@@ -32,13 +34,16 @@ class BackboneHyperparameters(Hyperparameters):
     epochs: int = count(24, "passes through the training split")
     patience: int = count(0, "stop after so many epochs without a better validation accuracy, 0 for never", minimum=0)
     flip: bool = flag(True, "mirror half of the training images, differently in each epoch")
-    shift: int = count(1, "move training images by up to so many pixels, differently in each epoch", minimum=0)
+    shift: int = count(1, "move training images by up to so many pixels, differently in each epoch", 0, MAX_SHIFT)
     erase: int = count(
-        0, "blacken a square of so many pixels each way, anywhere in each training image, differently in each epoch", 0
+        0,
+        "blacken a square of so many pixels each way, anywhere in each training image, differently in each epoch",
+        0,
+        MAX_ERASE,
     )
     average: float = number(0.0, "share that a running average of the weights keeps at each step, 0 for none", high=1)
     end_to_end: bool = flag(False, "train through the MLP by hand and not through a linear head")
-    seed: int = count(0, "for initial weights, dropout, order of batches and augmentation", minimum=0)
+    seed: int = seed("for initial weights, dropout, order of batches and augmentation")
 
     # What only networks made for ImageNet can have otherwise.
     weights: ClassVar[str] = "random"
@@ -124,15 +129,18 @@ class CNNHyperparameters(BackboneHyperparameters):
     Raises
     ------
     ValueError
-        If a value is out of its range, or a pooling would skip pixels or have no centre.
+        If a value is out of its range, a pooling would skip pixels or have no centre, a window reaches further beyond
+        its map than the map is wide, or the network has too many parameters.
     """
 
     backbone: str = choice("cnn5", "what finds the features", ("cnn5",))
-    channels: tuple = counts((16, 32, 64, 128, 256), "kernels of each convolution layer")
-    kernel_sizes: tuple = counts((3, 3, 3, 3, 3), "height and width of the kernels of each layer")
-    pool_sizes: tuple = counts((2, 2, 2, 2, 2), "height and width of each layer's max pooling")
-    pool_strides: tuple = counts((2, 2, 2, 2, 2), "step of each layer's max pooling; 1 keeps the size of the map")
-    n_features: int = count(256, "units of the fully connected layer, the features")
+    channels: tuple = counts((16, 32, 64, 128, 256), "kernels of each convolution layer", MAX_CHANNELS)
+    kernel_sizes: tuple = counts((3, 3, 3, 3, 3), "height and width of the kernels of each layer", IMAGE_SIZE)
+    pool_sizes: tuple = counts((2, 2, 2, 2, 2), "height and width of each layer's max pooling", IMAGE_SIZE)
+    pool_strides: tuple = counts(
+        (2, 2, 2, 2, 2), "step of each layer's max pooling; 1 keeps the size of the map", IMAGE_SIZE
+    )
+    n_features: int = count(256, "units of the fully connected layer, the features", maximum=MAX_UNITS)
     init: str = choice("Xavier", "initial weights", INITS)
     batch_norm: bool = flag(True, "normalise each convolution over the batch")
 
@@ -149,6 +157,14 @@ class CNNHyperparameters(BackboneHyperparameters):
                 raise ValueError(f"pool_sizes: expected at least the stride {stride} in layer {layer}, got {size}")
             if stride == 1 and size % 2 == 0:
                 raise ValueError(f"pool_sizes: expected an odd number at stride 1 in layer {layer}, got {size}")
+        for name in ("kernel_sizes", "pool_sizes"):
+            for layer, (size, map_size) in enumerate(zip(getattr(self, name), self._seen_sizes, strict=True), start=1):
+                if size // 2 > map_size:
+                    raise ValueError(
+                        f"{name}: expected at most {2 * map_size + 1} in layer {layer}, which sees maps of "
+                        f"{map_size} x {map_size}, got {size}"
+                    )
+        check_n_parameters("channels", (1, *self.channels, self.n_features), self._n_weights)
 
     @property
     def name(self):
@@ -162,6 +178,21 @@ class CNNHyperparameters(BackboneHyperparameters):
         for stride in self.pool_strides:
             sizes.append(math.ceil(sizes[-1] / stride))
         return tuple(sizes[1:])
+
+    @property
+    def _seen_sizes(self):
+        """Height, and width, of the map that each layer sees."""
+        return IMAGE_SIZE, *self.map_sizes[:-1]
+
+    @property
+    def _n_weights(self):
+        """Weights of all layers, as Python's integers, which do not overflow."""
+        inputs = (1, *self.channels)
+        kernels = zip(inputs, self.channels, self.kernel_sizes, strict=False)
+        return (
+            sum(n_in * n_out * size**2 for n_in, n_out, size in kernels)
+            + self.channels[-1] * self.map_sizes[-1] ** 2 * self.n_features
+        )
 
     @property
     def receptive_fields(self):
@@ -207,7 +238,7 @@ class CNNBackbone(Backbone):
                 h.kernel_sizes,
                 h.pool_sizes,
                 h.pool_strides,
-                (IMAGE_SIZE, *h.map_sizes),
+                h._seen_sizes,
                 strict=False,
             )
         )

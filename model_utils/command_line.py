@@ -20,6 +20,8 @@ from model_utils.training import best_epoch
 # An accuracy on 10,000 images may differ by this much from the stored one: another processor rounds differently.
 ACCURACY_TOLERANCE = 0.0005
 
+MAX_NAME = 200  # characters of a folder's name; file systems allow 255, with what is added while a model is saved
+
 SPLIT_OPTIONS = {
     "train": (48_000, "training images"),
     "validation": (12_000, "validation images"),
@@ -144,6 +146,12 @@ def reserved(path, what="it"):
         if os.name == "nt":
             with contextlib.suppress(PermissionError):
                 Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def check_name(folder):
+    """Raise a ValueError if the name that a model would be saved under is too long for a file system."""
+    if len(folder.name) > MAX_NAME:
+        raise ValueError(f"the folder's name would have {len(folder.name)} characters; fewer layers make it shorter")
 
 
 def check_folder_is_free(folder, overwrite):

@@ -9,6 +9,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from model_utils.checks import check_path
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -22,20 +24,45 @@ def replacing(path):
     Parameters
     ----------
     path : path
-        Its folder is made if it is missing.
+        Its folder is made if it is missing. Whatever ends the block early leaves nothing behind.
 
     Yields
     ------
     Path
         In the same folder, ending in .tmp.
+
+    Raises
+    ------
+    ValueError
+        If something else than a file, such as a folder or a device, has this name.
     """
-    path = Path(path)
+    path = check_regular(path)
     make_folder(path.parent)
     unfinished = path.with_name(path.name + ".tmp")
-    yield unfinished
-    flush(unfinished)
-    os.replace(unfinished, path)
+    try:
+        yield unfinished
+        flush(unfinished)
+        os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            unfinished.unlink(missing_ok=True)
+        raise
     flush(path.parent)
+
+
+def check_regular(path):
+    """Return the path of the file that a file of this name would replace: links are followed.
+
+    Raises
+    ------
+    ValueError
+        If something else than a file, such as a folder or a device, has this name.
+    """
+    check_path("path", path)
+    path = Path(path).resolve()
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: expected a file, or a name that is free, not a folder or a device")
+    return path
 
 
 def write_text(path, text):

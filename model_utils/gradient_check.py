@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from model_utils.checks import as_array, check_callable, check_inputs, check_is, check_labels, check_positive
+from model_utils.mlp import MLP
+
 
 def numerical_gradient(function, x, step=1e-5):
     """Compute the gradient of a function by central differences.
@@ -21,6 +24,10 @@ def numerical_gradient(function, x, step=1e-5):
     -------
     ndarray, of the shape of `x`
     """
+    check_callable("function", function)
+    check_positive("step", step)
+    if not isinstance(x, np.ndarray) or x.dtype != np.float64:
+        raise ValueError(f"x: expected an array of float64, got {type(x).__name__}")
     gradient = np.empty_like(x)
     for index in np.ndindex(x.shape):
         value = x[index]
@@ -35,6 +42,12 @@ def numerical_gradient(function, x, step=1e-5):
 
 def relative_error(gradient, differences):
     """Return |g - d| / (|g| + |d|), with Euclidean norms: 0 where both agree, 1 where they have nothing in common."""
+    gradient, differences = as_array("gradient", gradient), as_array("differences", differences)
+    if gradient.shape != differences.shape or gradient.dtype.kind != "f" or differences.dtype.kind != "f":
+        raise ValueError(
+            "gradient, differences: expected floats of one shape, got "
+            f"{gradient.dtype} of shape {gradient.shape} and {differences.dtype} of shape {differences.shape}"
+        )
     distance = np.linalg.norm(gradient - differences)
     return float(distance / (np.linalg.norm(gradient) + np.linalg.norm(differences)))
 
@@ -66,10 +79,14 @@ def gradient_check(model, x, labels, objective, step=1e-5):
     Raises
     ------
     ValueError
-        If the model is not in float64.
+        If the model is not in float64, or another argument is not as it should be.
     """
+    check_is("model", model, MLP)
     if model.dtype != np.float64:
         raise ValueError(f"model: expected dtype float64, got {model.dtype}")
+    check_inputs(x, model.sizes[0])
+    check_labels(labels, len(x), model.sizes[-1])
+    check_callable("objective", objective)
     random_state = model.rng.bit_generator.state
 
     def loss_and_gradient():

@@ -1,14 +1,24 @@
 """Hyperparameters as frozen dataclasses whose fields say what they mean, what they allow and what their default is."""
 
-import math
 from dataclasses import field, fields
 from functools import partial
 
-from model_utils.checks import check_choice, check_count, check_counts, check_flag, check_number
+from model_utils.checks import (
+    MAX_NUMBER,
+    MAX_SEED,
+    MAX_UNITS,
+    check_choice,
+    check_count,
+    check_counts,
+    check_flag,
+    check_number,
+)
 
 
 class Hyperparameters:
     """Base of the dataclasses: checks every field that one of the functions below declares.
+
+    NumPy's numbers become Python's, and lists tuples, so that JSON can keep them and equal values compare equal.
 
     Raises
     ------
@@ -18,7 +28,9 @@ class Hyperparameters:
 
     def __post_init__(self):
         for f in fields(self):
-            f.metadata["check"](f.name, getattr(self, f.name))
+            value = getattr(self, f.name)
+            f.metadata["check"](f.name, value)
+            object.__setattr__(self, f.name, f.metadata["convert"](value))
 
     def changed(self):
         """Return, as a dict, the fields whose values are not their defaults."""
@@ -26,34 +38,39 @@ class Hyperparameters:
 
     @classmethod
     def from_json(cls, values):
-        """Make an instance from a dict that went through JSON, which knows lists only, no tuples."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        """Make an instance from a dict that went through JSON."""
+        return cls(**values)
 
 
 def choice(default, text, choices):
     """Declare a field that is one of some names."""
-    return _field(default, f"{text}: {', '.join(choices)}", partial(check_choice, choices=choices))
+    return _field(default, f"{text}: {', '.join(choices)}", partial(check_choice, choices=choices), str)
 
 
-def count(default, text, minimum=1):
-    """Declare a field that is an integer of at least `minimum`."""
-    return _field(default, text, partial(check_count, minimum=minimum))
+def count(default, text, minimum=1, maximum=1_000_000):
+    """Declare a field that is an integer from `minimum` to `maximum`."""
+    return _field(default, text, partial(check_count, minimum=minimum, maximum=maximum), int)
 
 
-def counts(default, text):
-    """Declare a field that is a tuple of integers of at least 1."""
-    return _field(default, text, check_counts)
+def counts(default, text, maximum=MAX_UNITS):
+    """Declare a field that is a tuple of integers from 1 to `maximum`."""
+    return _field(default, text, partial(check_counts, maximum=maximum), lambda values: tuple(map(int, values)))
 
 
-def number(default, text, high=math.inf):
+def number(default, text, high=MAX_NUMBER):
     """Declare a field that is a number from 0 to below `high`."""
-    return _field(default, text, partial(check_number, low=0, high=high))
+    return _field(default, text, partial(check_number, low=0, high=high), float)
 
 
 def flag(default, text):
     """Declare a field that is True or False."""
-    return _field(default, text, check_flag)
+    return _field(default, text, check_flag, bool)
 
 
-def _field(default, text, check):
-    return field(default=default, metadata={"help": text, "check": check})
+def seed(text):
+    """Declare a field that is the seed of all that is drawn at random."""
+    return count(0, text, minimum=0, maximum=MAX_SEED)
+
+
+def _field(default, text, check, convert):
+    return field(default=default, metadata={"help": text, "check": check, "convert": convert})

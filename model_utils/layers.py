@@ -8,6 +8,8 @@ import math
 
 import numpy as np
 
+from model_utils.checks import check_choice, check_count
+
 LEAKY_SLOPE = 0.01
 
 INITS = ("random", "Xavier", "He")
@@ -29,6 +31,9 @@ def initial_std(fan_in, fan_out, init):
     .. [1] X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.
     .. [2] K. He et al., "Delving Deep into Rectifiers", 2015.
     """
+    check_count("fan_in", fan_in)
+    check_count("fan_out", fan_out)
+    check_choice("init", init, INITS)
     return {"random": 0.01, "Xavier": math.sqrt(2 / (fan_in + fan_out)), "He": math.sqrt(2 / fan_in)}[init]
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from model_utils.checks import check_labels
+from model_utils.checks import check_floats, check_labels, check_number
 
 
 def softmax(logits):
@@ -20,8 +20,7 @@ def softmax(logits):
     ndarray of float, shape (N, K)
         Nothing is negative, and each row sums to 1.
     """
-    p = logits - logits.max(axis=1, keepdims=True)
-    np.exp(p, out=p)
+    p = np.exp(_below_largest(check_floats("logits", logits, 2)))
     p /= p.sum(axis=1, keepdims=True)
     return p
 
@@ -32,7 +31,7 @@ def cross_entropy(logits, labels, label_smoothing=0.0):
     L = -1/N sum_n sum_k t_nk log p_nk, where p = softmax(logits), and t is 1 - s at the label plus s / K at every
     class, with s = label_smoothing (Szegedy et al., 2016). With z_max a row's largest logit,
     -log p_k = log sum_j exp(z_j - z_max) - (z_k - z_max), which stays finite as long as the
-    differences between logits do.
+    logits do.
     The gradient is dL/dlogits = (p - t) / N.
 
     Parameters
@@ -51,11 +50,11 @@ def cross_entropy(logits, labels, label_smoothing=0.0):
     Raises
     ------
     ValueError
-        If the labels are not N integers from 0 to K - 1.
+        If the logits are not floats, the labels not N integers from 0 to K - 1, or label_smoothing is out of its range.
     """
-    labels = check_labels(labels, *logits.shape)
+    logits, labels = _checked(logits, labels, label_smoothing)
     n, k = logits.shape
-    z = logits - logits.max(axis=1, keepdims=True)  # (N, K)
+    z = _below_largest(logits)  # (N, K)
     p = np.exp(z)
     sums = p.sum(axis=1, keepdims=True)  # (N, 1)
     log_sums = np.log(sums).sum()
@@ -77,7 +76,7 @@ def mean_squared_error(logits, labels, label_smoothing=0.0):
 
     Parameters, returns and errors are those of `cross_entropy`; the loss has no unit.
     """
-    labels = check_labels(labels, *logits.shape)
+    logits, labels = _checked(logits, labels, label_smoothing)
     p = softmax(logits)  # (N, K)
     error = _subtract_targets(p.copy(), labels, label_smoothing)  # (N, K)  p - t
     loss = np.mean(np.sum(error**2, axis=1))
@@ -94,3 +93,18 @@ def _subtract_targets(p, labels, label_smoothing):
     if label_smoothing:
         p -= label_smoothing / p.shape[1]
     return p
+
+
+def _checked(logits, labels, label_smoothing):
+    logits = check_floats("logits", logits, 2)
+    check_number("label_smoothing", label_smoothing, 0, 1)
+    return logits, check_labels(labels, *logits.shape)
+
+
+def _below_largest(logits):
+    """Subtract each row's largest logit from the row, shape (N, K). Finite logits stay finite: a difference too large
+    for their type, or for a sum of so many, becomes the largest that is not.
+    """
+    with np.errstate(over="ignore"):
+        z = logits - logits.max(axis=1, keepdims=True)
+    return np.maximum(z, np.finfo(z.dtype).min / (2 * z.size), out=z, where=np.isfinite(logits))

@@ -8,9 +8,25 @@ biases b_l:
 The loss and its gradient with respect to the logits, where the backward pass starts, are in `losses`.
 """
 
+import math
+
 import numpy as np
 
-from model_utils.checks import check_choice, check_count, check_counts, check_inputs, check_number
+from model_utils.checks import (
+    MAX_SEED,
+    MAX_UNITS,
+    check_all_finite,
+    check_choice,
+    check_count,
+    check_counts,
+    check_dtype,
+    check_flag,
+    check_floats,
+    check_inputs,
+    check_is,
+    check_n_parameters,
+    check_number,
+)
 from model_utils.layers import ACTIVATIONS, INITS, BatchNorm, draw_dropout_mask, initial_std
 from model_utils.losses import softmax
 
@@ -52,7 +68,7 @@ class MLP:
     Raises
     ------
     ValueError
-        If an argument is out of its range.
+        If an argument is out of its range, or there would be too many parameters.
     """
 
     def __init__(
@@ -68,26 +84,27 @@ class MLP:
         dtype=np.float32,
     ):
         # The MLP stands alone: whoever makes one without hyperparameters that checked themselves is told what is wrong.
-        check_count("n_inputs", n_inputs)
+        check_count("n_inputs", n_inputs, 1, MAX_UNITS)
         check_counts("hidden_sizes", hidden_sizes)
-        check_count("n_classes", n_classes, minimum=2)
+        check_count("n_classes", n_classes, 2, MAX_UNITS)
         check_choice("activation", activation, ACTIVATIONS)
         check_choice("init", init, INITS)
         check_number("dropout", dropout, 0, 1)
-        check_count("seed", seed, minimum=0)
-        check_choice("dtype", np.dtype(dtype).name, ("float32", "float64"))
+        check_flag("batch_norm", batch_norm)
+        check_count("seed", seed, 0, MAX_SEED)
+        self.dtype = check_dtype("dtype", dtype)
 
         self.sizes = (n_inputs, *hidden_sizes, n_classes)
         self.activation = activation
         self.dropout = dropout
         self.batch_norm = batch_norm
-        self.dtype = np.dtype(dtype)
         self.rng = np.random.default_rng(seed)
 
         n_layers = len(self.sizes) - 1
         shapes = parameter_shapes(self.sizes, batch_norm)
         self.n_weights = sum(rows * columns for rows, columns in list(shapes.values())[:n_layers])
-        self.n_parameters = sum(int(np.prod(shape)) for shape in shapes.values())
+        self.n_parameters = sum(map(math.prod, shapes.values()))
+        check_n_parameters("hidden_sizes", self.sizes, self.n_parameters)
         self.parameters = np.zeros(self.n_parameters, dtype)
         self.gradients = np.zeros(self.n_parameters, dtype)
         self.named_parameters = _views(self.parameters, shapes)
@@ -130,9 +147,10 @@ class MLP:
         Raises
         ------
         ValueError
-            If x is empty, of the wrong width, not of floats, or (unless training) not finite.
+            If x is empty, of the wrong width, not of floats, or (unless training) not finite in the network's dtype.
         """
-        x = check_inputs(x, self.sizes[0], finite=not training).astype(self.dtype, copy=False)
+        check_flag("training", training)
+        x = self._checked(x, finite=not training)
         n = len(x)
         if n > self._buffer_rows:
             self._make_buffers(n)
@@ -187,6 +205,7 @@ class MLP:
         if self.layer_inputs is None:
             raise RuntimeError("backward: call forward(x, training=True) first")
         n = len(self.layer_inputs[0])
+        dlogits = check_floats("dlogits", dlogits)
         if dlogits.shape != (n, self.sizes[-1]):
             raise ValueError(f"dlogits: expected shape {(n, self.sizes[-1])}, got {dlogits.shape}")
         _, activation_backward = ACTIVATIONS[self.activation]
@@ -217,6 +236,7 @@ class MLP:
         -------
         ndarray, shape (N, K)
         """
+        check_count("batch_size", batch_size)
         x = check_inputs(x, self.sizes[0], finite=False)  # forward searches each batch
         return np.concatenate([self.forward(x[start : start + batch_size]) for start in range(0, len(x), batch_size)])
 
@@ -254,8 +274,10 @@ class MLP:
             If a name is missing or unknown, or a shape differs; nothing is changed then.
         """
         views = self.state_views()
+        check_is("state", state, dict)
         if state.keys() != views.keys():
-            raise ValueError(f"state: expected the arrays {', '.join(views)}, got {', '.join(state)}")
+            raise ValueError(f"state: expected the arrays {', '.join(views)}, got {', '.join(map(str, state))}")
+        state = {name: check_floats(f"state: {name}", array) for name, array in state.items()}
         for name, view in views.items():
             if state[name].shape != view.shape:
                 raise ValueError(f"state: expected {name} of shape {view.shape}, got {state[name].shape}")
@@ -280,6 +302,14 @@ class MLP:
         for formula, size, count in zip(formulas, self.sizes[1:], counts, strict=True):
             lines.append(f"  {formula:<{width}}  {f'(N, {size})':<10}{count:>11,}")
         return "\n".join(lines)
+
+    def _checked(self, x, finite):
+        """Return inputs in the network's own dtype; see `forward`."""
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found
+            x = check_inputs(x, self.sizes[0], finite=False).astype(self.dtype, copy=False)
+        if finite:
+            check_all_finite("x", x)
+        return x
 
     def _make_buffers(self, rows):
         """Make the arrays that hold a batch of up to `rows` on its way; they are reused by every batch."""
@@ -311,6 +341,6 @@ def state_layout(sizes, batch_norm, dtype="float32"):
 
 def _views(flat, shapes):
     """Cut a flat vector into arrays of the given shapes, by name, without copying."""
-    ends = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])
+    ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
     pieces = np.split(flat, ends[:-1])
     return {name: piece.reshape(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}

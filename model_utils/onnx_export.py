@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from model_utils.cnn_backbone import preprocess
-from model_utils.files import replacing
+from model_utils.files import check_regular, replacing
 from model_utils.layers import LEAKY_SLOPE, BatchNorm
 
 ACTIVATIONS = {
@@ -63,7 +63,10 @@ def export_onnx(path, backbone, standardizer, classifier):
     ------
     ImportError
         If the packages onnx and onnxscript are missing.
+    ValueError
+        If something else than a file, such as a folder or a device, has this name.
     """
+    check_regular(path)
     try:
         import onnxscript  # noqa: F401  which PyTorch's exporter would miss later, and say less
     except ImportError as error:

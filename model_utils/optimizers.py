@@ -12,6 +12,8 @@ import math
 
 import numpy as np
 
+from model_utils.checks import check_count, check_number, check_positive, check_vector
+
 BLOCK = 2**16  # parameters
 
 
@@ -38,6 +40,15 @@ class Optimizer:
     n_averages = 0  # running vectors that the optimizer keeps, such as a velocity
 
     def __init__(self, parameters, gradients, n_decayed=0, weight_decay=0.0):
+        check_vector("parameters", parameters)
+        check_vector("gradients", gradients)
+        if (gradients.shape, gradients.dtype) != (parameters.shape, parameters.dtype):
+            raise ValueError(
+                f"parameters, gradients: expected the same shape and dtype, got {parameters.dtype} of shape "
+                f"{parameters.shape} and {gradients.dtype} of shape {gradients.shape}"
+            )
+        check_count("n_decayed", n_decayed, 0, len(parameters))
+        check_number("weight_decay", weight_decay, 0)
         self.parameters = parameters
         self.gradients = gradients
         self.n_decayed = n_decayed
@@ -48,6 +59,7 @@ class Optimizer:
 
     def step(self, learning_rate):
         """Update the parameters once."""
+        check_number("learning_rate", learning_rate, 0)
         self.n_steps += 1
         for start in range(0, len(self.parameters), BLOCK):
             block = slice(start, start + BLOCK)
@@ -166,6 +178,8 @@ def clip_gradients(gradients, max_norm):
 
     From R. Pascanu et al., "On the difficulty of training recurrent neural networks", 2013.
     """
+    check_vector("gradients", gradients)
+    check_positive("max_norm", max_norm)
     norm = math.sqrt(np.dot(gradients, gradients))
     if norm > max_norm:
         gradients *= max_norm / norm

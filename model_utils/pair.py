@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from model_utils.checks import check_images, check_weights
-from model_utils.cnn_backbone import preprocess
+from model_utils.checks import check_all_finite, check_floats, check_images, check_is, check_weights
+from model_utils.cnn_backbone import Backbone, preprocess
 from model_utils.losses import softmax
 from model_utils.mlp import MLP
 from model_utils.tensors import as_tensor, state_from_arrays, state_layout, state_to_arrays
@@ -16,6 +16,7 @@ from model_utils.tensors import as_tensor, state_from_arrays, state_layout, stat
 
 def predict_logits(backbone, images):
     """Compute the logits of a backbone's own head, float32 of shape (N, K), in evaluation mode."""
+    check_is("backbone", backbone, Backbone)
     return _in_batches(backbone, backbone, images)
 
 
@@ -33,6 +34,7 @@ def extract_features(backbone, images, progress=False):
     -------
     ndarray of float32, shape (N, F)
     """
+    check_is("backbone", backbone, Backbone)
     return _in_batches(backbone, backbone.mean_features, images, progress)
 
 
@@ -60,6 +62,8 @@ class Standardizer(NamedTuple):
     @classmethod
     def fit(cls, features):
         """Take the statistics of features, shape (N, F). One that never varies gets std 1 and so becomes 0."""
+        features = check_floats("features", features, 2)
+        check_all_finite("features", features)
         varies = features.max(axis=0) > features.min(axis=0)  # rounding can give a constant one a tiny std
         return cls(features.mean(axis=0), np.where(varies, features.std(axis=0), np.float32(1)))
 

@@ -32,12 +32,22 @@ def markdown_table(header, rows):
 
 
 def write_csv(path, rows):
-    """Write rows, a list of dicts with the same keys, to a CSV file; a stop in the middle leaves the old file."""
+    """Write rows, a list of dicts, to a CSV file; a stop in the middle leaves the old file. See `csv_text`."""
     write_text(path, csv_text(rows))
 
 
 def csv_text(rows):
-    """Return rows, a list of dicts with the same keys, as the text of a CSV file."""
+    """Return rows, a list of dicts, as the text of a CSV file with the keys of the first.
+
+    Raises
+    ------
+    ValueError
+        If there is no row, or one has a key that the first has not.
+    """
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("rows: expected a list of at least one dict")
+    if not rows[0] or any(row.keys() - rows[0].keys() for row in rows):
+        raise ValueError(f"rows: expected no other columns than the first row's, {', '.join(rows[0]) or 'none'}")
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
     writer.writeheader()

@@ -3,6 +3,8 @@
 import torch
 import torch.nn.functional as F
 
+from model_utils.checks import MAX_ERASE, MAX_SHIFT, check_count, check_flag, check_is
+
 
 def augment(images, flip=True, shift=1, erase=0):
     """Vary a batch at random: as `data_preparation.augment`, and with a square erased.
@@ -21,7 +23,18 @@ def augment(images, flip=True, shift=1, erase=0):
     Returns
     -------
     tensor of uint8, shape (N, 28, 28)
+
+    Raises
+    ------
+    ValueError
+        If images are not such a tensor, or another argument is out of its range.
     """
+    check_is("images", images, torch.Tensor)
+    if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) == 0:
+        raise ValueError(f"images: expected shape (N, 28, 28) with N at least 1, got {tuple(images.shape)}")
+    check_flag("flip", flip)
+    check_count("shift", shift, 0, MAX_SHIFT)
+    check_count("erase", erase, 0, MAX_ERASE)
     n = len(images)
     if flip:
         is_mirrored = (torch.rand(n) < 0.5).to(images.device)

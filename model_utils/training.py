@@ -2,11 +2,13 @@
 
 import math
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from tqdm import tqdm
 
+from model_utils.checks import check_all_finite, check_floats, check_labels
 from model_utils.losses import cross_entropy
 
 
@@ -34,7 +36,10 @@ def check_batches(batch_norm, batch_size, n_images):
 
 def best_epoch(history):
     """Return the row of the history whose weights the model has: the first of highest validation accuracy."""
-    return max(history, key=lambda row: row["validation_accuracy"])
+    try:
+        return max(history, key=lambda row: row["validation_accuracy"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError("history: expected at least one epoch, and a validation_accuracy in each") from error
 
 
 def out_of_patience(history, patience):
@@ -89,7 +94,17 @@ def measure(logits, labels, class_names):
     dict
         accuracy; cross_entropy in nats; macro means of precision, recall and f1; per_class, the same three by class
         name; confusion_matrix, where row t, column p counts images of class t that were taken for p; n_images.
+
+    Raises
+    ------
+    ValueError
+        If logits are not finite floats of shape (N, K), or labels or class_names do not fit them.
     """
+    logits = check_floats("logits", logits, 2)
+    check_all_finite("logits", logits)
+    labels = check_labels(labels, *logits.shape)
+    if not isinstance(class_names, Sequence) or len(class_names) != logits.shape[1]:
+        raise ValueError(f"class_names: expected {logits.shape[1]} names, got {class_names!r}")
     predictions = logits.argmax(axis=1)
     classes = range(len(class_names))
     precision, recall, f1, _ = precision_recall_fscore_support(labels, predictions, labels=classes, zero_division=0)

@@ -293,8 +293,8 @@ def test_augment_shifts_by_up_to_the_given_number_of_pixels(small_splits):
     [
         (np.zeros((2, 784), np.uint8), 1, r"images: expected shape \(N, 28, 28\) .* got \(2, 784\)"),
         (np.zeros((2, 28, 28), np.float32), 1, "images: expected pixels as uint8, 0 to 255, got float32"),
-        (IMAGES, -1, "shift: expected an integer of at least 0, got -1"),
-        (IMAGES, 0.5, "shift: expected an integer of at least 0, got 0.5"),
+        (IMAGES, -1, "shift: expected an integer from 0 to 13, got -1"),
+        (IMAGES, 0.5, "shift: expected an integer from 0 to 13, got 0.5"),
     ],
 )
 def test_augment_refuses(images, shift, message):

@@ -320,7 +320,7 @@ def test_evaluate_agrees_with_a_count_by_hand(trained, small_splits):
     assert metrics["accuracy"] == np.mean(predictions == labels) == best_epoch(history)["validation_accuracy"]
     assert metrics["confusion_matrix"][8][6] == np.sum(is_bag & (predictions == 6))
     assert np.sum(metrics["confusion_matrix"]) == metrics["n_images"] == len(labels)
-    with pytest.raises(ValueError, match=r"evaluation labels: expected shape \(1000,\), .* got \(999,\)"):
+    with pytest.raises(ValueError, match=r"split labels: expected shape \(1000,\), .* got \(999,\)"):
         mlp.evaluate(model, Split(images, labels[1:]))
 
 

@@ -7,8 +7,8 @@ from model_utils.backbones.imagenet import NETWORKS, ImageNetBackbone
 from model_utils.backbones.lenet import LENETS, LeNet
 from model_utils.backbones.vision_transformer import VisionTransformer
 from model_utils.backbones.wide_cnn import WideCNN
-from model_utils.checks import check_choice
-from model_utils.cnn_backbone import CNNBackbone
+from model_utils.checks import check_choice, check_is
+from model_utils.cnn_backbone import BackboneHyperparameters, CNNBackbone
 
 BACKBONES = {
     "cnn5": CNNBackbone,
@@ -21,7 +21,8 @@ BACKBONES = {
 
 def hyperparameters_from_json(values):
     """Make the hyperparameters of the kind that a dict from JSON names as its backbone."""
-    check_choice("backbone", values["backbone"], BACKBONES)
+    check_is("hyperparameters", values, dict)
+    check_choice("backbone", values.get("backbone"), BACKBONES)
     return BACKBONES[values["backbone"]].Hyperparameters.from_json(values)
 
 
@@ -33,6 +34,7 @@ def build(hyperparameters):
     ImportError
         If a package that it needs is not installed.
     """
+    check_is("hyperparameters", hyperparameters, BackboneHyperparameters)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(hyperparameters.seed)
         return BACKBONES[hyperparameters.backbone](hyperparameters)

@@ -39,7 +39,7 @@ class ImageNetHyperparameters(BackboneHyperparameters):
     backbone: str = choice("resnet18", "what finds the features", NETWORKS)
     weights: str = choice("random", "initial weights", ("random", "ImageNet"))
     frozen: bool = flag(False, "keep the initial weights, and train the MLP only")
-    image_size: int = count(32, "height and width that images are enlarged to; VGG needs 32", minimum=32)
+    image_size: int = count(32, "height and width that images are enlarged to; VGG needs 32", 32, 512)
 
     def __post_init__(self):
         super().__post_init__()

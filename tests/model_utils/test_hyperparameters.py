@@ -3,6 +3,7 @@
 import json
 from dataclasses import FrozenInstanceError, asdict, dataclass, fields
 
+import numpy as np
 import pytest
 
 from mlp import MLPHyperparameters
@@ -35,6 +36,12 @@ OUT_OF_RANGE = [
     ("batch_size", 128.0),
     ("epochs", 0),
     ("epochs", True),
+    ("learning_rate", True),
+    ("learning_rate", 10**400),
+    ("label_smoothing", 2),
+    ("shift", 14),
+    ("seed", 2**32),
+    ("hidden_sizes", (100_001,)),
     ("patience", -1),
     ("flip", "no"),
     ("average_views", "ten"),
@@ -58,26 +65,29 @@ def test_every_hyperparameter_is_checked():
 class Example(Hyperparameters):
     """One field of each sort."""
 
-    sizes: tuple = counts((3, 2), "of what")
+    sizes: tuple = counts((3, 2), "of what", maximum=9)
     share: float = number(0.5, "of what", high=1)
     rule: str = choice("a", "which", ("a", "b"))
-    rounds: int = count(2, "how many", minimum=2)
+    rounds: int = count(2, "how many", minimum=2, maximum=5)
     mirror: bool = flag(False, "whether")
 
 
 @pytest.mark.parametrize(
     ("name", "allowed", "refused", "expected"),
     [
-        ("sizes", (), (0,), r"a tuple of integers of at least 1, such as \(128, 64\)"),
+        ("sizes", (), (0,), r"a tuple of up to 100 integers from 1 to 9, such as \(128, 64\)"),
+        ("sizes", (9,) * 100, (10,), "a tuple of up to 100 integers from 1 to 9"),
+        ("sizes", (1,), (1,) * 101, "a tuple of up to 100 integers from 1 to 9"),
         ("share", 0, 1, "a number from 0 to below 1"),
         ("rule", "b", "c", "one of a, b"),
-        ("rounds", 2, 1, "an integer of at least 2"),
+        ("rounds", 2, 1, "an integer from 2 to 5"),
+        ("rounds", 5, 6, "an integer from 2 to 5"),
         ("mirror", True, "no", "True or False"),
     ],
 )
 def test_each_sort_of_field_has_its_range(name, allowed, refused, expected):
     assert getattr(Example(**{name: allowed}), name) == allowed
-    with pytest.raises(ValueError, match=f"^{name}: expected {expected}, got "):
+    with pytest.raises(ValueError, match=f"^{name}: expected {expected}.* got "):
         Example(**{name: refused})
 
 
@@ -88,6 +98,12 @@ def test_hyperparameters_survive_json_and_cannot_be_changed():
         Example.from_json({"rounds": 0})
     with pytest.raises(FrozenInstanceError):
         example.share = 2
+
+
+def test_numbers_of_numpy_and_lists_become_what_json_can_keep():
+    given = Example(sizes=[np.int64(5)], share=np.float32(0.25), rounds=np.int16(3))
+    assert given == Example(sizes=(5,), share=0.25, rounds=3)
+    assert json.loads(json.dumps(given.changed())) == {"sizes": [5], "share": 0.25, "rounds": 3}
 
 
 def test_changed_are_the_fields_that_are_not_at_their_defaults():

@@ -80,3 +80,33 @@ def test_integer_labels_give_what_one_hot_targets_give():
 def test_losses_refuse_bad_labels(objective, wrong, message):
     with pytest.raises(ValueError, match=f"labels: expected .*{message}"):
         OBJECTIVES[objective](np.zeros((9, 4)), np.array(wrong))
+
+
+@each_objective
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_the_largest_logits_there_are_give_finite_losses(objective, dtype, label_smoothing):
+    """Their difference is larger than any number of their type, and so is the loss of one of them."""
+    largest = np.finfo(dtype).max
+    logits = np.array([[largest, -largest, 0], [-largest, largest, 0], [largest, largest, largest]] * 40, dtype)
+    loss, dlogits = OBJECTIVES[objective](logits, np.zeros(120, int), label_smoothing)
+    assert np.isfinite(loss)
+    np.testing.assert_allclose(softmax(logits)[:3], [[1, 0, 0], [0, 1, 0], [1 / 3] * 3], rtol=1e-6)
+    assert np.isfinite(dlogits).all()
+    np.testing.assert_allclose(dlogits.sum(axis=1), 0, atol=1e-8)
+
+
+@each_objective
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_no_number_is_not_made_to_look_like_one(objective, wrong):
+    """The training stops at such a loss."""
+    logits = np.zeros((4, 3))
+    logits[1, 2] = wrong
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(OBJECTIVES[objective](logits, np.zeros(4, int))[0])
+
+
+def test_an_infinite_loss_stays_infinite():
+    logits = np.array([[-np.inf, 0.0]])
+    assert cross_entropy(logits, np.array([0]))[0] == np.inf
+    assert cross_entropy(logits, np.array([1]))[0] == 0

@@ -173,17 +173,17 @@ def test_forward_refuses_bad_input(bad, message):
 @pytest.mark.parametrize(
     ("argument", "value", "message"),
     [
-        ("n_inputs", 0, "an integer of at least 1, got 0"),
-        ("hidden_sizes", (128, 0), r"a tuple of integers of at least 1, .* got \(128, 0\)"),
-        ("hidden_sizes", (128, 2.5), r"a tuple of integers of at least 1, .* got \(128, 2.5\)"),
-        ("hidden_sizes", 128, "a tuple of integers .* got 128"),
-        ("n_classes", 1, "an integer of at least 2, got 1"),
+        ("n_inputs", 0, "an integer from 1 to 100,000, got 0"),
+        ("hidden_sizes", (128, 0), r"a tuple of up to 100 integers from 1 to 100,000, .* got \(128, 0\)"),
+        ("hidden_sizes", (128, 2.5), r"a tuple of up to 100 integers from 1 to 100,000, .* got \(128, 2.5\)"),
+        ("hidden_sizes", 128, "a tuple .* got 128"),
+        ("n_classes", 1, "an integer from 2 to 100,000, got 1"),
         ("activation", "relo", "one of relu, leaky_relu, elu, sigmoid, tanh, got 'relo'"),
         ("init", "he", "one of random, Xavier, He, got 'he'"),
         ("dropout", 1.0, "a number from 0 to below 1, got 1.0"),
         ("dropout", -0.1, "a number from 0 to below 1, got -0.1"),
-        ("seed", -1, "an integer of at least 0, got -1"),
-        ("dtype", "float16", "one of float32, float64, got 'float16'"),
+        ("seed", -1, "an integer from 0 to 4,294,967,295, got -1"),
+        ("dtype", "float16", "float32 or float64, got 'float16'"),
     ],
 )
 def test_mlp_refuses_bad_arguments(argument, value, message):
