@@ -1,18 +1,31 @@
 """Pictures of one's own, made into images like those of the data set."""
 
+import warnings
+
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from model_utils.checks import check_flag, check_path
+
+# Pillow's own decoders. For others it starts other programs, such as Ghostscript for EPS.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+MAX_PIXELS = 50_000_000  # a small file can unpack to as many gigabytes as it likes
+
+# TIFF says by three tags what more than 8 bits of grey mean. Black is 0 in these two: 16 bits, and floats up to 1.
+BITS, SAMPLE_FORMAT, PHOTOMETRIC = 258, 339, 262
+DEEP_TIFFS = ((16, 1, 1), (32, 3, 1))
 
 
 def read_picture(path, invert=False):
     """Read a picture of any kind and size as one grey image.
 
     It is turned as its camera noted. Transparent parts become background, and a picture that is not square gets a
-    margin of background.
+    margin of background. Of an animation the first picture counts.
 
     Parameters
     ----------
     path : path
+        One of `FORMATS`.
     invert : bool
         For a dark garment on a light background: the data set has light ones on black.
 
@@ -22,17 +35,52 @@ def read_picture(path, invert=False):
 
     Raises
     ------
-    OSError, ValueError
-        If the file is missing or is not a picture.
+    OSError
+        If the file is missing or must not be read.
+    ValueError
+        If it is not a picture, is damaged, has more than `MAX_PIXELS` or hardly any width, or its white is unknown.
     """
-    try:
-        with Image.open(path) as picture:
-            picture = ImageOps.exif_transpose(picture)
-            if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
-                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-            picture = picture.convert("RGBA")
-    except (SyntaxError, Image.DecompressionBombError) as error:  # a broken one, and one far too large
-        raise ValueError(f"{path}: {error}") from error
+    check_path("path", path)
+    check_flag("invert", invert)
+    with open(path, "rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's warnings, of what does not keep it from reading a picture
+        try:
+            picture = Image.open(file, formats=FORMATS)
+            _check_size(picture.size)
+            _check_depth(picture)
+            return _grey_image(ImageOps.exif_transpose(picture), invert)
+        except UnidentifiedImageError as error:
+            raise ValueError(f"{path}: expected a picture, one of {', '.join(FORMATS)}") from error
+        except Exception as error:  # a decoder raises whatever a damaged file makes it stumble over
+            raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
+
+
+def _check_size(size):
+    n_pixels = f"{size[0]} x {size[1]} pixels"
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"{n_pixels} are more than {MAX_PIXELS:,}")
+    if max(size) > 28 * min(size):
+        raise ValueError(f"{n_pixels} are more than 28 times as long as wide: at 28 x 28 nothing would be left")
+
+
+def _check_depth(picture):
+    """Raise if a TIFF has more than 8 bits of grey whose meaning is not plain."""
+    if picture.format == "TIFF" and picture.mode[0] in "IF":
+        tags = picture.tag_v2
+        bits, sample_format = (tags.get(tag, (1,))[0] for tag in (BITS, SAMPLE_FORMAT))
+        if (bits, sample_format, tags.get(PHOTOMETRIC)) not in DEEP_TIFFS:
+            raise ValueError(f"grey of {bits} bits whose white is unknown; save it with 8 or 16 bits, black as 0")
+
+
+def _grey_image(picture, invert):
+    if picture.mode == "F":
+        values = np.asarray(picture)
+        if not (values.min() >= 0 and values.max() <= 1):  # NaN included
+            raise ValueError(f"expected floats from 0 to 1, got {values.min()} to {values.max()}")
+        picture = Image.fromarray(np.round(values * 255).astype(np.uint8))
+    elif picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    picture = picture.convert("RGBA")
     background = Image.new("RGBA", picture.size, "white" if invert else "black")
     grey = Image.alpha_composite(background, picture).convert("L")
     grey = ImageOps.invert(grey) if invert else grey
