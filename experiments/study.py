@@ -18,7 +18,9 @@ from typing import NamedTuple
 import numpy as np
 import optuna
 from filelock import FileLock, Timeout
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
+from sqlalchemy.exc import DatabaseError
 
 from model_utils.files import flush
 
@@ -84,13 +86,16 @@ class Study:
     Raises
     ------
     ValueError
-        If the space is malformed, or the study in the file was begun with another one.
+        If the space is malformed, the folder or the file is something else, or the study in it was begun with another
+        space.
     """
 
     def __init__(self, folder, name, space):
         _check_space(space)
         self.space = space
         self.folder, self._name = Path(folder).absolute(), name
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self.folder}: expected a folder, or a name that is free")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file = self.folder / f"{name}.db"
         self._lock = FileLock(self.folder / f"{name}.lock")
@@ -247,9 +252,20 @@ class Study:
         if self._study is not None or not self._file.exists():
             return
         connect_args = {"timeout": 60, "factory": _Connection}
-        storage = optuna.storages.RDBStorage(f"sqlite:///{self._file}", engine_kwargs={"connect_args": connect_args})
-        study = optuna.load_study(study_name=self._name, storage=storage, pruner=self.space.pruner)
-        begun_with, origin = study.user_attrs["origin"], self.origin
+        try:
+            storage = optuna.storages.RDBStorage(
+                f"sqlite:///{self._file}",
+                engine_kwargs={"connect_args": connect_args},
+                skip_table_creation=True,  # `_create` has made them; another database stays as it is
+            )
+            study = optuna.load_study(study_name=self._name, storage=storage, pruner=self.space.pruner)
+            begun_with, origin = study.user_attrs["origin"], self.origin
+        except (DatabaseError, StorageInternalError, KeyError) as error:
+            cause = error.__cause__ or error  # of which Optuna says little
+            raise ValueError(
+                f"{self._file}: expected the study {self._name} ({getattr(cause, 'orig', cause)}); move the file away, "
+                "or choose another --folder"
+            ) from error
         if begun_with != origin:
             different = ", ".join(name for name in origin if begun_with.get(name) != origin[name])
             raise ValueError(

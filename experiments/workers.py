@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 import cnn
 import mlp
+from data_preparation import CLASS_NAMES, N_OFFICIAL_TRAIN
 from experiments import ROOT
 from experiments.spaces import STUDIES
 from experiments.study import Study
@@ -21,6 +22,8 @@ from model_utils.cnn_backbone import BackboneHyperparameters
 from model_utils.devices import choose_device
 from model_utils.training import best_epoch
 
+MAX_TRIALS, MAX_WORKERS = 1_000_000, 1000
+
 
 def open_study(name, folder, n_trials=None, train_size=None):
     """Return a declared experiment, with other numbers of trials and training images if they are given, and its study.
@@ -28,12 +31,13 @@ def open_study(name, folder, n_trials=None, train_size=None):
     Raises
     ------
     ValueError
-        If there is no such study, a number is not positive, or the study was begun with other settings.
+        If there is no such study, a number is out of its range, or the study was begun with other settings.
     """
     check_choice("study", name, STUDIES)
-    for argument, value in (("trials", n_trials), ("train_size", train_size)):
-        if value is not None:
-            check_count(argument, value)
+    if n_trials is not None:
+        check_count("trials", n_trials, 1, MAX_TRIALS)
+    if train_size is not None:  # some are left to validate
+        check_count("train_size", train_size, len(CLASS_NAMES), N_OFFICIAL_TRAIN - len(CLASS_NAMES))
     experiment = STUDIES[name]
     experiment = experiment._replace(train_size=train_size or experiment.train_size)
     # Only what differs from the defaults: a study goes on when a hyperparameter is added that it does without.
@@ -113,7 +117,7 @@ def run_study(name, experiment, study, n_workers=1, ray_address=None):
     ValueError
         If the workers keep dying.
     """
-    check_count("workers", n_workers)
+    check_count("workers", n_workers, 1, MAX_WORKERS)
     if ray_address is None:
         start, stop = _on_this_machine(name, experiment, study, n_workers)
     else:
