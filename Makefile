@@ -1,4 +1,4 @@
-# make run | test | notebooks | report | lab | bench: each sets up .venv first if requirements.txt changed since the last time.
+# make run | test | fuzz | notebooks | report | lab | bench: each sets up .venv first if requirements.txt changed since the last time.
 
 BIN := .venv/bin
 NOTEBOOKS := mlp_implementation.ipynb cnn_implementation.ipynb
@@ -7,7 +7,7 @@ READY := .venv/.ready
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: run test notebooks report lab extras bench clean
+.PHONY: run test fuzz notebooks report lab extras bench clean
 
 run: $(READY)
 	@rm -rf runs/models && mkdir -p runs
@@ -21,6 +21,10 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest
+
+# The same property tests as in `make test`, with a hundred times as many examples, others each time.
+fuzz: $(READY)
+	$(BIN)/pytest tests/test_properties.py --hypothesis-profile=many
 
 # Refreshes what is tracked: the notebooks' outputs, and from what they leave in runs/ the saved models, the README's
 # picture and its results.

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import data_preparation
 import mlp
@@ -33,6 +34,12 @@ def pytest_terminal_summary(terminalreporter, config):
             rows.append((question, marks, places, f"{kinds.count('passed')} of {len(kinds)}"))
     if rows:
         terminalreporter.write_line("\n" + markdown_table(["question", "marks", "answered in", "tests passed"], rows))
+
+# Nothing is kept between runs. The few examples are the same in each run, the many are others each time.
+COMMON = {"deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("few", max_examples=100, derandomize=True, **COMMON)
+settings.register_profile("many", max_examples=10_000, derandomize=False, print_blob=True, **COMMON)
+settings.load_profile("few")
 
 
 @pytest.fixture(scope="session")
