@@ -1,6 +1,8 @@
 """Properties that hold for all inputs, on inputs that Hypothesis makes up: few here, many with `make fuzz`."""
 
+import contextlib
 import io
+import json
 import struct
 
 import numpy as np
@@ -11,11 +13,13 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 import data_preparation as dp
+import mlp
 from model_utils.gradient_check import numerical_gradient
 from model_utils.layers import ACTIVATIONS, INITS, BatchNorm
 from model_utils.losses import OBJECTIVES, cross_entropy, softmax
 from model_utils.mlp import MLP
 from model_utils.pictures import read_picture
+from model_utils.saved_models import SavedModelError
 
 
 def examples(cost=1):
@@ -287,3 +291,94 @@ def test_the_same_number_added_to_all_logits_changes_nothing(logits, number):
     # By the formula as it is written.
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert loss == pytest.approx(-np.log(p[np.arange(3), labels]).mean(), rel=1e-9, abs=1e-12)
+
+
+# Saved models --------------------------------------------------------------------------------------------------------
+
+SAVED_FILES = ("weights.safetensors", "model.json", "history.csv", "metrics.json")
+
+
+class DamagedMLP:
+    """A saved MLP whose files can be replaced.
+
+    Parameters
+    ----------
+    folder : path
+        Where it is saved.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.files = {name: (folder / name).read_bytes() for name in SAVED_FILES}
+        self.model, self.saved = mlp.load(folder)
+
+    def check(self, name, content):
+        """Load the model with another content of a file: it is refused by name, or has the weights that were saved and
+        can be inspected.
+        """
+        path = self.folder / name
+        path.write_bytes(content)
+        try:
+            loaded, message = attempt(mlp.load, SavedModelError, self.folder)
+            if loaded is None:
+                assert self.folder.name in message
+                return
+            model, saved = loaded
+            np.testing.assert_array_equal(model.parameters, self.model.parameters)
+            if name != "model.json":  # which says of itself what it says
+                assert (saved.history, saved.metrics) == (self.saved.history, self.saved.metrics)
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                assert mlp.main(["inspect", str(self.folder)]) == 0
+        finally:
+            path.write_bytes(self.files[name])
+
+
+@pytest.fixture(scope="module")
+def damaged_mlp(tmp_path_factory):
+    h = mlp.MLPHyperparameters(hidden_sizes=(3,), batch_norm=True, epochs=2)
+    images = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
+    split = dp.Split(images, np.arange(40) % 10)
+    model = mlp.build(h)
+    history = mlp.train(model, split, split, h)
+    folder = tmp_path_factory.mktemp("models") / h.name
+    metrics = mlp.measure_mlp(model, dp.Splits(split, split, split), h)
+    mlp.save(folder, model, h, history, {"train": 40, "validation": 40, "test": 40, "seed": 0}, metrics)
+    return DamagedMLP(folder)
+
+
+@pytest.mark.q2f
+@examples()
+@given(st.sampled_from(SAVED_FILES), DAMAGES)
+def test_a_damaged_saved_model_is_refused_or_loaded_as_it_was(damaged_mlp, name, damages):
+    damaged_mlp.check(name, damaged(damaged_mlp.files[name], damages))
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+NOTHING = object()
+
+
+def containers(value):
+    """All dicts and lists in what JSON gives, that are not empty."""
+    if isinstance(value, dict | list) and value:
+        yield value
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from containers(inner)
+
+
+@pytest.mark.q2f
+@examples(2)
+@given(PLACE, PLACE, st.just(NOTHING) | ANY_JSON)
+def test_a_saved_model_that_says_anything_else_is_refused_or_can_be_inspected(damaged_mlp, where, which, new):
+    content = json.loads(damaged_mlp.files["model.json"])
+    choices = list(containers(content))
+    inside = choices[where % len(choices)]
+    keys = list(inside) if isinstance(inside, dict) else range(len(inside))
+    if new is NOTHING:
+        del inside[keys[which % len(keys)]]
+    else:
+        inside[keys[which % len(keys)]] = new
+    damaged_mlp.check("model.json", json.dumps(content).encode())
