@@ -35,6 +35,7 @@ def pytest_terminal_summary(terminalreporter, config):
     if rows:
         terminalreporter.write_line("\n" + markdown_table(["question", "marks", "answered in", "tests passed"], rows))
 
+
 # Nothing is kept between runs. The few examples are the same in each run, the many are others each time.
 COMMON = {"deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("few", max_examples=100, derandomize=True, **COMMON)
