@@ -1,5 +1,6 @@
 """Pictures of one's own, made into images like those of the data set."""
 
+import contextlib
 import warnings
 
 import numpy as np
@@ -24,7 +25,7 @@ def read_picture(path, invert=False):
 
     Parameters
     ----------
-    path : path
+    path : path or binary file
         One of `FORMATS`.
     invert : bool
         For a dark garment on a light background: the data set has light ones on black.
@@ -40,9 +41,13 @@ def read_picture(path, invert=False):
     ValueError
         If it is not a picture, is damaged, has more than `MAX_PIXELS` or hardly any width, or its white is unknown.
     """
-    check_path("path", path)
     check_flag("invert", invert)
-    with open(path, "rb") as file, warnings.catch_warnings():
+    if hasattr(path, "read"):
+        opened, name = contextlib.nullcontext(path), "picture"
+    else:
+        check_path("path", path)
+        opened, name = open(path, "rb"), path
+    with opened as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's warnings, of what does not keep it from reading a picture
         try:
             picture = Image.open(file, formats=FORMATS)
@@ -50,9 +55,9 @@ def read_picture(path, invert=False):
             _check_depth(picture)
             return _grey_image(ImageOps.exif_transpose(picture), invert)
         except UnidentifiedImageError as error:
-            raise ValueError(f"{path}: expected a picture, one of {', '.join(FORMATS)}") from error
+            raise ValueError(f"{name}: expected a picture, one of {', '.join(FORMATS)}") from error
         except Exception as error:  # a decoder raises whatever a damaged file makes it stumble over
-            raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
+            raise ValueError(f"{name}: cannot be read as a picture ({error})") from error
 
 
 def _check_size(size):

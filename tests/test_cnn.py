@@ -542,7 +542,7 @@ def test_export_writes_a_file_or_names_the_packages_it_needs(saved_folder, tmp_p
         (train_small("--pool-strides", "2", "1", "2", "1", "2"), "pool_sizes: expected an odd number at stride 1"),
         (train_small("--average", "1"), "average: expected a number from 0 to below 1"),
         (train_small(mlp_dropout=1.5), "dropout: expected a number from 0 to below 1"),
-        (train_small(train_size=70_000), "split: expected at most"),
+        (train_small(train_size=70_000), "train, validation, test: expected at most"),
         (train_small("--resume"), "no training to resume"),
         (train_small("--mlp-batch-norm", mlp_batch_size=1), "batch_size: expected one that leaves no image alone"),
         (["train", "--backbone", "lenet6"], "backbone: expected one of cnn5, lenet5, "),

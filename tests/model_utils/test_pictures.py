@@ -1,5 +1,6 @@
 """Pictures of one's own, made into images like those of the data set."""
 
+import io
 import struct
 import zlib
 
@@ -116,6 +117,13 @@ def test_what_is_cut_off_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=name):
         read_picture(tmp_path / name)
+
+
+def test_an_open_file_is_read_as_its_path_is(tmp_path):
+    Image.new("L", (28, 28), 200).save(tmp_path / "a.png")
+    assert (read_picture(io.BytesIO((tmp_path / "a.png").read_bytes())) == 200).all()
+    with pytest.raises(ValueError, match="picture: expected a picture"):
+        read_picture(io.BytesIO(b"no picture"))
 
 
 def test_what_is_no_picture_is_refused(tmp_path):
