@@ -1,10 +1,9 @@
 """What README and report say of saved networks, so that no number in them is typed by hand."""
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 
-import cnn
+from data_preparation import CLASS_NAMES
 from experiments import cnn_steps, mlp_steps
 from experiments.networks import load_networks
 from mlp import MLPHyperparameters
@@ -62,12 +61,11 @@ def _over_seeds(network):
     return steps.final_accuracies()[labels[0]] if labels else ""
 
 
-def settings_table():
-    """Lay out what the measured networks, the most accurate first, and the MLP on their features are trained with."""
-    settings = [(network.title, network.description["hyperparameters"], network.history) for network in load_networks()]
-    settings.append(("the MLP on features", asdict(cnn.CLASSIFIER), []))
+def settings_table(networks):
+    """Lay out what networks are trained with."""
     rows = []
-    for title, h, history in settings:
+    for network in networks:
+        h = network.description["hyperparameters"]
         if h.get("frozen"):
             continue
         variations = {
@@ -77,12 +75,12 @@ def settings_table():
         }
         rows.append(
             (
-                title,
+                network.title,
                 h.get("optimizer", "adamw"),  # of which `cnn.train` has no other
                 h["learning_rate"],
                 h.get("schedule", "cosine"),
                 h["epochs"],
-                best_epoch(history)["epoch"] if history else "",
+                best_epoch(network.history)["epoch"],
                 h["batch_size"],
                 h["weight_decay"],
                 h["dropout"],
@@ -90,8 +88,33 @@ def settings_table():
                 ", ".join(name for name, is_done in variations.items() if is_done),
             )
         )
-    header = ["network", "optimizer", "learning rate", "schedule", "epochs", "best", "batch size", "weight decay"]
+    header = ["network", "optimizer", "learning rate", "schedule", "epochs", "best epoch", "batch size", "weight decay"]
     return markdown_table([*header, "dropout", "label smoothing", "training images"], rows)
+
+
+def per_class_table(networks):
+    """Lay out precision, recall and F1 of each class on the test images, for a few networks side by side."""
+    names = ("precision", "recall", "f1")
+    tests = [network.metrics["test"] for network in networks]
+    rows = [
+        [label, *(f"{test['per_class'][label][name]:.4f}" for test in tests for name in names)] for label in CLASS_NAMES
+    ]
+    rows.append(["macro mean", *(f"{test[name]:.4f}" for test in tests for name in names)])
+    kinds = [network.description["kind"].replace("mlp", "MLP") for network in networks]
+    header = [f"{kind}: {name.replace('f1', 'F1')}" for kind in kinds for name in names]
+    return markdown_table(["class", *header], rows)
+
+
+def train_command(hyperparameters, *options):
+    """Return the command line that trains a pair with these hyperparameters, with more options at its end."""
+    words = ["python cnn.py train"]
+    for name, value in hyperparameters.changed().items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(option if value else option.replace("--", "--no-"))
+        else:
+            words.append(f"{option} {' '.join(map(str, value)) if isinstance(value, tuple) else value}")
+    return " ".join([*words, *options])
 
 
 def write_between_marks(path, name, text):

@@ -167,11 +167,6 @@ def models_table(folders):
     return markdown_table(["model", "test accuracy", "validation accuracy", "parameters", "training time"], rows)
 
 
-def measured_models_table(models_dir=MODELS):
-    """Lay out the measured networks whose weights are there."""
-    return models_table([network.folder for network in load_networks(models_dir) if has_weights(network.folder)])
-
-
 def networks_table(networks):
     """Lay out what every measured network reached on the test images, as Markdown, most accurate first."""
     rows = []

@@ -167,13 +167,15 @@ def describe(runs):
     return f"{table}\n\n{sentence}" if sentence else table
 
 
-def compare(accuracies):
+def compare(accuracies, with_lost=True):
     """Say which settings lie within two standard errors of the best one; "" where there is no telling.
 
     Parameters
     ----------
     accuracies : dict of str to list of float
         For each setting those of its runs.
+    with_lost : bool
+        Also name the others, and by how much they lie below the best.
     """
     if len(accuracies) == 1 or min(map(len, accuracies.values())) == 1:
         return ""
@@ -188,7 +190,7 @@ def compare(accuracies):
             below.append(f"{setting} by {gap:.4f}")
     sentence = f"Best: **{winner}**."
     sentence += f" Within two standard errors of it: {'; '.join(within)}." if within else ""
-    return sentence + (f" Below it: {'; '.join(below)}." if below else "")
+    return sentence + (f" Below it: {'; '.join(below)}." if below and with_lost else "")
 
 
 def standard_error(one, other):

@@ -12,7 +12,7 @@ def classified_picture(picture, predict_proba, class_names, invert=False):
 
     Parameters
     ----------
-    picture : path or file
+    picture : path or binary file
         See `read_picture`, also for the errors.
     predict_proba : function
         From images, uint8 of shape (N, 28, 28), to class probabilities, shape (N, K).

@@ -31,7 +31,7 @@ def test_nothing_stands_at_the_top_that_the_course_does_not_need():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     top = {line.split("/")[0] for line in tracked.splitlines()}
     assert {name for name in top if not name.startswith(".")} == {
-        *("README.md", "REPORT.md", "Makefile", "pyproject.toml", "requirements.txt"),
+        *("README.md", "REPORT.md", "CONTRIBUTING.md", "Makefile", "pyproject.toml", "requirements.txt"),
         *("mlp_implementation.ipynb", "cnn_implementation.ipynb", *(f"{script}.py" for script in SCRIPTS)),
         *("data", "models", "model_utils", "experiments", "results", "tests"),
     }

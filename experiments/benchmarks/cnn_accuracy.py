@@ -47,7 +47,7 @@ def usual_loop(splits):
 
 def our_way(splits):
     """Train a pair as `cnn.py` does; return one row."""
-    h = replace(cnn_steps.RECIPE, epochs=OUR_EPOCHS)
+    h = replace(cnn_steps.TRAINING_BASE, end_to_end=True, epochs=OUR_EPOCHS)
     started = time.perf_counter()
     backbone = cnn.build(h)
     cnn.train(backbone, splits.train, splits.validation, h, EpochBar(h.epochs))

@@ -1,7 +1,8 @@
 """The argument of question 3: what it compares is comparable, and its final pairs follow from it."""
 
 import math
-from dataclasses import replace
+import statistics
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 import cnn
 from data_preparation import Split
-from experiments import cnn_steps
+from experiments import cnn_steps, steps
 from model_utils.layer_table import layer_table
 from model_utils.pair import Pair
 
@@ -37,11 +38,23 @@ def test_the_networks_of_question_3b_keep_to_their_plans():
 
 
 @pytest.mark.q3d
-def test_the_final_pairs_are_trained_end_to_end_and_have_the_architecture_decided_on():
-    step = cnn_steps.ARCHITECTURE
+@pytest.mark.parametrize("step", cnn_steps.STEPS, ids=lambda step: step.study)
+def test_the_final_pairs_follow_every_decision(step):
     for h in cnn_steps.FINALS.values():
-        assert all(getattr(h, name) == value for name, value in step.choices[step.decided].items())
+        assert step.choices[step.decided].items() <= asdict(h).items()
         assert h.end_to_end
+
+
+@pytest.mark.q3d
+@pytest.mark.acceptance
+def test_what_is_said_of_the_four_trainings_holds():
+    """Training end to end is no worse than the best, and the MLP reads features about as well as a linear layer."""
+    accuracies = cnn_steps.training_accuracies()
+    for one, other in (
+        (max(accuracies.values(), key=statistics.mean), accuracies["end to end"]),
+        (accuracies["linear head, then the MLP on its features"], accuracies["linear head alone"]),
+    ):
+        assert abs(statistics.mean(one) - statistics.mean(other)) <= 2 * steps.standard_error(one, other)
 
 
 @pytest.mark.q3d

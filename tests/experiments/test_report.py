@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from sklearn.metrics import precision_recall_fscore_support
 
 import cnn
 import mlp
+from data_preparation import CLASS_NAMES, N_OFFICIAL_TRAIN
 from experiments import documents, report
 from model_utils import backbones, command_line
 
@@ -31,6 +33,13 @@ def test_readme_fits_on_a_screen_or_two():
     assert len(README.splitlines()) <= 120
 
 
+def test_readme_installs_the_versions_that_the_project_requires():
+    required = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert set(re.findall(r"\b(?:torch|torchvision)==[\d.]+", README)) == {
+        line for line in required if line.startswith("torch")
+    }
+
+
 @pytest.mark.acceptance
 def test_readme_marks_what_is_best_on_validation(measured_networks):
     table = documents.results_table()
@@ -45,6 +54,20 @@ def test_readme_marks_what_is_best_on_validation(measured_networks):
     assert len(best) == 2
 
 
+@pytest.mark.acceptance
+def test_metrics_per_class_are_those_of_the_stored_predictions(measured_networks, official):
+    """scikit-learn is the outside truth."""
+    labels = official.labels[N_OFFICIAL_TRAIN:]
+    chosen = measured_networks[:2]
+    expected = [precision_recall_fscore_support(labels, network.predictions)[:3] for network in chosen]
+    lines = documents.per_class_table(chosen).splitlines()[2:]
+    for k, line in enumerate(lines[:-1]):
+        name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert name == CLASS_NAMES[k]
+        of_class = [scores[k] for network in expected for scores in network]
+        assert list(map(float, cells)) == pytest.approx(of_class, abs=0.002)
+
+
 def test_reports_page_has_its_figures_in_it():
     page = report.to_html(REPORT)
     n_figures = len(re.findall(r"!\[", REPORT))
@@ -57,7 +80,7 @@ def test_every_figure_of_the_report_is_drawn():
     assert set(re.findall(r"!\[[^]]*\]\(([^)]+)\)", REPORT)) == drawn
 
 
-@pytest.mark.parametrize("document", ["README.md", "REPORT.md"])
+@pytest.mark.parametrize("document", ["README.md", "REPORT.md", "CONTRIBUTING.md"])
 def test_documents_point_to_what_exists(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     for target, anchor in re.findall(r"\]\(([^)#:]+)(#[^)]*)?\)", text):
