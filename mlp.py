@@ -11,66 +11,19 @@ The command line, each with --help:
 import argparse
 import contextlib
 import sys
-import time
 from dataclasses import asdict, dataclass
-from functools import partial
-from typing import ClassVar
 
 import numpy as np
 
 from data_preparation import CLASS_NAMES, DataError, Splits, augment, batches, load_splits, preprocess, ten_views
-from model_utils import checks, command_line
-from model_utils.hyperparameters import Hyperparameters, choice, count, counts, flag, number, seed
-from model_utils.layers import ACTIVATIONS, INITS
-from model_utils.losses import OBJECTIVES, softmax
+from model_utils import checks, command_line, mlp_training
+from model_utils.hyperparameters import count, flag
+from model_utils.losses import softmax
 from model_utils.mlp import MLP, state_layout
-from model_utils.optimizers import OPTIMIZERS, SCHEDULES, clip_gradients
+from model_utils.mlp_training import ClassifierHyperparameters
 from model_utils.pictures import read_picture
 from model_utils.saved_models import SavedModel, SavedModelError, load_model, naming, save_model, versions
-from model_utils.training import (
-    EpochBar,
-    TrainingDiverged,
-    best_epoch,
-    check_batches,
-    check_loss,
-    measure,
-    out_of_patience,
-)
-
-
-@dataclass(frozen=True)
-class ClassifierHyperparameters(Hyperparameters):
-    """What is chosen before the training of an MLP on features. The command line has an option of each name."""
-
-    hidden_sizes: tuple = counts((128,), "units of each hidden layer")
-    activation: str = choice("relu", "after each hidden layer", ACTIVATIONS)
-    init: str = choice("He", "initial weights", INITS)
-    dropout: float = number(0.0, "share of hidden activations dropped in training", high=1)
-    batch_norm: bool = flag(False, "normalise each hidden layer over the batch")
-    objective: str = choice("cross_entropy", "what is minimised", OBJECTIVES)
-    label_smoothing: float = number(0.0, "share of each target spread evenly over all classes", high=1)
-    optimizer: str = choice("momentum", "rule of the updates", OPTIMIZERS)
-    learning_rate: float = number(0.05, "step size, before the schedule")
-    schedule: str = choice("constant", "of the learning rate", SCHEDULES)
-    weight_decay: float = number(0.0, "pull of the weights, not the biases, towards 0")
-    clip_norm: float = number(0.0, "longest gradient allowed, 0 for any")
-    batch_size: int = count(128, "images per step")
-    epochs: int = count(10, "passes through the training split")
-    patience: int = count(0, "stop after so many epochs without a better validation accuracy, 0 for never", minimum=0)
-    seed: int = seed("for initial weights, dropout, order of batches and augmentation")
-
-    # What only images can have otherwise.
-    flip: ClassVar[bool] = False
-    shift: ClassVar[int] = 0
-
-    @property
-    def name(self):
-        """The saved model's folder name."""
-        layers = "_".join(map(str, self.hidden_sizes))
-        return (
-            f"mlp__layers__{layers}__lr_{self.learning_rate:g}__epoch_{self.epochs}"
-            f"__activation_{self.activation}__initiation_{self.init}"
-        )
+from model_utils.training import EpochBar, TrainingDiverged, best_epoch, check_batches, measure
 
 
 @dataclass(frozen=True)
@@ -84,24 +37,15 @@ class MLPHyperparameters(ClassifierHyperparameters):
 
 def build(hyperparameters, n_inputs=28 * 28, dtype=np.float32):
     """Make the untrained MLP that the hyperparameters describe, for `n_inputs` inputs and the ten classes."""
-    h = hyperparameters
-    checks.check_is("hyperparameters", h, ClassifierHyperparameters)
-    return MLP(
-        n_inputs,
-        h.hidden_sizes,
-        len(CLASS_NAMES),
-        activation=h.activation,
-        init=h.init,
-        dropout=h.dropout,
-        batch_norm=h.batch_norm,
-        seed=h.seed,
-        dtype=dtype,
-    )
+    checks.check_is("hyperparameters", hyperparameters, ClassifierHyperparameters)
+    return mlp_training.build(hyperparameters, n_inputs, len(CLASS_NAMES), dtype)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # on the way to NaN, which the error raised below explains
 def train(model, training, validation, hyperparameters, on_epoch=None):
     """Train an MLP with mini-batches; it ends with the weights that were best on validation.
+
+    The loop is that of `model_utils.mlp_training.run_epochs`. It is given one batch of inputs at a time, so that images
+    stay bytes until they are needed.
 
     Parameters
     ----------
@@ -118,8 +62,7 @@ def train(model, training, validation, hyperparameters, on_epoch=None):
     Returns
     -------
     list of dict
-        The history: epoch, train_loss and train_accuracy (means over the epoch's batches, as the weights changed,
-        with dropout and augmentation), validation_loss, validation_accuracy, learning_rate and seconds.
+        The history: see `run_epochs`.
 
     Raises
     ------
@@ -138,54 +81,17 @@ def train(model, training, validation, hyperparameters, on_epoch=None):
     x_scaled = np.empty((min(h.batch_size, len(x_train)), model.sizes[0]), np.float32)
     validation = _checked(model, validation, "validation")
     check_batches(h.batch_norm, h.batch_size, len(x_train))
-    objective = partial(OBJECTIVES[h.objective], label_smoothing=h.label_smoothing)
-    optimizer = OPTIMIZERS[h.optimizer](
-        model.parameters, model.gradients, n_decayed=model.n_weights, weight_decay=h.weight_decay
-    )
-    schedule = SCHEDULES[h.schedule]
-    rng = np.random.default_rng([h.seed, 1])  # apart from the model's own stream
-    steps_per_epoch = -(-len(x_train) // h.batch_size)
-    history, best_state = [], model.state()
-    try:
-        for epoch in range(1, h.epochs + 1):
-            started = time.perf_counter()
-            loss_sum = n_correct = 0
-            for step, (x, labels) in enumerate(batches(x_train, labels_train, h.batch_size, rng)):
-                if h.flip or h.shift:
-                    x = augment(x, rng, h.flip, h.shift)
-                logits = model.forward(_as_inputs(x, out=x_scaled[: len(x)]), training=True)
-                loss, dlogits = objective(logits, labels)
-                check_loss(loss, f"epoch {epoch}, step {step + 1} of {steps_per_epoch}", h.learning_rate)
-                model.backward(dlogits)
-                if h.clip_norm:
-                    clip_gradients(model.gradients, h.clip_norm)
-                share_done = (epoch - 1 + (step + 0.5) / steps_per_epoch) / h.epochs
-                learning_rate = h.learning_rate * schedule(share_done)
-                optimizer.step(learning_rate)
-                loss_sum += loss * len(x)
-                n_correct += int(np.count_nonzero(logits.argmax(axis=1) == labels))
 
-            validation_loss, validation_accuracy = _loss_and_accuracy(model, *validation, objective)
-            check_loss(validation_loss, f"epoch {epoch}, validation", h.learning_rate)
-            row = {
-                "epoch": epoch,
-                "train_loss": loss_sum / len(x_train),
-                "train_accuracy": n_correct / len(x_train),
-                "validation_loss": validation_loss,
-                "validation_accuracy": validation_accuracy,
-                "learning_rate": learning_rate,
-                "seconds": time.perf_counter() - started,
-            }
-            history.append(row)
-            if best_epoch(history) is row:
-                best_state = model.state()
-            if on_epoch is not None:
-                on_epoch(row)
-            if out_of_patience(history, h.patience):
-                break
-    finally:
-        model.load_state(best_state)
-    return history
+    def epoch_batches(rng):
+        for x, labels in batches(x_train, labels_train, h.batch_size, rng):
+            if h.flip or h.shift:
+                x = augment(x, rng, h.flip, h.shift)
+            yield _as_inputs(x, out=x_scaled[: len(x)]), labels, None
+
+    def validate(objective):
+        return _loss_and_accuracy(model, *validation, objective)
+
+    return mlp_training.run_epochs(model, epoch_batches, len(x_train), validate, h, on_epoch)
 
 
 def predict_logits(model, x, average_views=False, batch_size=1000):

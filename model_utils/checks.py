@@ -243,6 +243,16 @@ def check_labels(labels, n, k, name="labels"):
     return labels
 
 
+def check_sample_weights(name, value, n):
+    """Return `value` as an array, or raise unless it holds `n` finite floats of at least 0."""
+    weights = check_floats(name, value, 1)
+    if weights.shape != (n,):
+        raise ValueError(f"{name}: expected shape ({n},), one for each row, got {weights.shape}")
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError(f"{name}: expected finite numbers of at least 0")
+    return weights
+
+
 def check_vector(name, value):
     """Raise unless `value` is an array of floats of shape (P,), to be changed in place."""
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.ndim != 1:

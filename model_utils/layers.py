@@ -123,7 +123,7 @@ class BatchNorm:
     Parameters
     ----------
     gamma, dgamma : ndarray, shape (H,)
-        The scale, set to 1, and its gradient: views into the network's flat vectors.
+        The scale and its gradient: views into the network's flat vectors.
     """
 
     epsilon = 1e-5
@@ -131,7 +131,6 @@ class BatchNorm:
 
     def __init__(self, gamma, dgamma):
         self.gamma = gamma
-        self.gamma[:] = 1
         self.dgamma = dgamma
         self.running_mean = np.zeros_like(gamma)
         self.running_var = np.ones_like(gamma)

@@ -1,8 +1,10 @@
 """Softmax and the objectives that are minimised: cross-entropy and mean squared error."""
 
+from functools import partial
+
 import numpy as np
 
-from model_utils.checks import check_floats, check_labels, check_number
+from model_utils.checks import check_floats, check_labels, check_number, check_sample_weights
 
 
 def softmax(logits):
@@ -25,14 +27,14 @@ def softmax(logits):
     return p
 
 
-def cross_entropy(logits, labels, label_smoothing=0.0):
+def cross_entropy(logits, labels, label_smoothing=0.0, weights=None):
     """Softmax cross-entropy, the negative log-likelihood of the labels, and its gradient.
 
-    L = -1/N sum_n sum_k t_nk log p_nk, where p = softmax(logits), and t is 1 - s at the label plus s / K at every
-    class, with s = label_smoothing (Szegedy et al., 2016). With z_max a row's largest logit,
-    -log p_k = log sum_j exp(z_j - z_max) - (z_k - z_max), which stays finite as long as the
-    logits do.
-    The gradient is dL/dlogits = (p - t) / N.
+    L = -1/N sum_n w_n sum_k t_nk log p_nk, where p = softmax(logits), w are the weights, and t is 1 - s at the label
+    plus s / K at every class, with s = label_smoothing (Szegedy et al., 2016). With z_max a row's largest logit,
+    -log p_k = log sum_j exp(z_j - z_max) - (z_k - z_max), which stays finite as long as the logits do.
+    A row's own logits are in its own term alone, so its weight is a factor of its gradient:
+    dL/dlogits_n = w_n (p_n - t_n) / N.
 
     Parameters
     ----------
@@ -40,47 +42,55 @@ def cross_entropy(logits, labels, label_smoothing=0.0):
     labels : ndarray of int, shape (N,)
         Classes 0 to K - 1.
     label_smoothing : float in [0, 1)
+    weights : ndarray of float, shape (N,), optional
+        How much each row counts; every one 1 if they are not given.
 
     Returns
     -------
     loss : float
-        The mean over the batch, in nats.
+        In nats; the mean over the batch, where each row counts as much as its weight.
     dlogits : ndarray of float, shape (N, K)
 
     Raises
     ------
     ValueError
-        If the logits are not floats, the labels not N integers from 0 to K - 1, or label_smoothing is out of its range.
+        If the logits are not floats, the labels not N integers from 0 to K - 1, label_smoothing is out of its range, or
+        the weights are not N finite floats of at least 0.
     """
-    logits, labels = _checked(logits, labels, label_smoothing)
+    logits, labels, weights, total = _checked(logits, labels, label_smoothing, weights)
     n, k = logits.shape
     z = _below_largest(logits)  # (N, K)
     p = np.exp(z)
     sums = p.sum(axis=1, keepdims=True)  # (N, 1)
-    log_sums = np.log(sums).sum()
-    loss = (log_sums - z[np.arange(n), labels].sum()) / n
+    log_sums = total(np.log(sums[:, 0]))
+    loss = (log_sums - total(z[np.arange(n), labels])) / n
     if label_smoothing:
-        uniform_loss = (log_sums - z.sum() / k) / n
+        uniform_loss = (log_sums - total(z).sum() / k) / n
         loss += label_smoothing * (uniform_loss - loss)
     p /= sums
     dlogits = _subtract_targets(p, labels, label_smoothing)
     dlogits /= n
+    if weights is not None:
+        dlogits *= weights[:, np.newaxis]
     return float(loss), dlogits
 
 
-def mean_squared_error(logits, labels, label_smoothing=0.0):
+def mean_squared_error(logits, labels, label_smoothing=0.0, weights=None):
     """Mean squared error between the softmax probabilities and the targets, and its gradient.
 
-    L = 1/N sum_n sum_k (p_nk - t_nk)^2, with p and t as in `cross_entropy`. Through the softmax, whose derivative is
-    dp_k/dz_j = p_k (1[j = k] - p_j), with g = dL/dp = 2 (p - t) / N: dL/dlogits = p (g - sum_k g_k p_k).
+    L = 1/N sum_n w_n sum_k (p_nk - t_nk)^2, with p, t and w as in `cross_entropy`. Through the softmax, whose
+    derivative is dp_k/dz_j = p_k (1[j = k] - p_j), with g = dL/dp = 2 w (p - t) / N:
+    dL/dlogits = p (g - sum_k g_k p_k).
 
     Parameters, returns and errors are those of `cross_entropy`; the loss has no unit.
     """
-    logits, labels = _checked(logits, labels, label_smoothing)
+    logits, labels, weights, total = _checked(logits, labels, label_smoothing, weights)
     p = softmax(logits)  # (N, K)
     error = _subtract_targets(p.copy(), labels, label_smoothing)  # (N, K)  p - t
-    loss = np.mean(np.sum(error**2, axis=1))
+    loss = total(np.sum(error**2, axis=1)) / len(labels)
     g = error * (2 / len(labels))
+    if weights is not None:
+        g *= weights[:, np.newaxis]
     return float(loss), p * (g - np.sum(g * p, axis=1, keepdims=True))
 
 
@@ -95,10 +105,15 @@ def _subtract_targets(p, labels, label_smoothing):
     return p
 
 
-def _checked(logits, labels, label_smoothing):
+def _checked(logits, labels, label_smoothing, weights):
+    """Return the arrays, and what adds up a batch, each row as often as its weight says."""
     logits = check_floats("logits", logits, 2)
     check_number("label_smoothing", label_smoothing, 0, 1)
-    return logits, check_labels(labels, *logits.shape)
+    labels = check_labels(labels, *logits.shape)
+    if weights is None:
+        return logits, labels, None, np.sum
+    weights = check_sample_weights("weights", weights, len(logits)).astype(logits.dtype, copy=False)
+    return logits, labels, weights, partial(np.dot, weights)
 
 
 def _below_largest(logits):

@@ -100,28 +100,32 @@ class MLP:
         self.batch_norm = batch_norm
         self.rng = np.random.default_rng(seed)
 
-        n_layers = len(self.sizes) - 1
         shapes = parameter_shapes(self.sizes, batch_norm)
-        self.n_weights = sum(rows * columns for rows, columns in list(shapes.values())[:n_layers])
+        self.n_weights = sum(rows * columns for rows, columns in list(shapes.values())[: len(hidden_sizes) + 1])
         self.n_parameters = sum(map(math.prod, shapes.values()))
         check_n_parameters("hidden_sizes", self.sizes, self.n_parameters)
-        self.parameters = np.zeros(self.n_parameters, dtype)
-        self.gradients = np.zeros(self.n_parameters, dtype)
-        self.named_parameters = _views(self.parameters, shapes)
-        self.named_gradients = _views(self.gradients, shapes)
-
-        self.W = [self.named_parameters[f"W{l + 1}"] for l in range(n_layers)]
-        self.b = [self.named_parameters[f"b{l + 1}"] for l in range(n_layers)]
-        self.dW = [self.named_gradients[f"W{l + 1}"] for l in range(n_layers)]
-        self.db = [self.named_gradients[f"b{l + 1}"] for l in range(n_layers)]
+        self._take_vectors(np.zeros(self.n_parameters, dtype), np.zeros(self.n_parameters, dtype))
         for W in self.W:
             W[:] = self.rng.normal(0, initial_std(*W.shape, init), W.shape)
+        for norm in self.norms:
+            norm.gamma[:] = 1
+
+    def _take_vectors(self, parameters, gradients):
+        """Learn in these flat vectors, shape (P,): cut them into the arrays of the layers."""
+        shapes = parameter_shapes(self.sizes, self.batch_norm)
+        self.parameters, self.gradients = parameters, gradients
+        self.named_parameters = _views(parameters, shapes)
+        self.named_gradients = _views(gradients, shapes)
+        layers = range(1, len(self.sizes))
+        self.W = [self.named_parameters[f"W{l}"] for l in layers]
+        self.b = [self.named_parameters[f"b{l}"] for l in layers]
+        self.dW = [self.named_gradients[f"W{l}"] for l in layers]
+        self.db = [self.named_gradients[f"b{l}"] for l in layers]
         self.norms = [
             BatchNorm(self.named_parameters[name], self.named_gradients[name])
             for name in shapes
             if name.startswith("gamma")
         ]
-
         self._make_buffers(0)
         self.layer_inputs = None
 
@@ -283,6 +287,19 @@ class MLP:
                 raise ValueError(f"state: expected {name} of shape {view.shape}, got {state[name].shape}")
         for name, view in views.items():
             view[:] = state[name]
+
+    def __getstate__(self):
+        """Return what copies and pickles are made of: a view would be copied apart from the vector that it views."""
+        kept = ("dtype", "sizes", "activation", "dropout", "batch_norm", "rng", "n_weights", "n_parameters")
+        running = [(norm.running_mean, norm.running_var) for norm in self.norms]
+        return {name: getattr(self, name) for name in kept}, self.parameters, self.gradients, running
+
+    def __setstate__(self, kept):
+        attributes, parameters, gradients, running = kept
+        vars(self).update(attributes)
+        self._take_vectors(parameters, gradients)
+        for norm, (mean, var) in zip(self.norms, running, strict=True):
+            norm.running_mean, norm.running_var = mean, var
 
     def __repr__(self):
         """Name each step with its formula, its shape and its number of parameters."""

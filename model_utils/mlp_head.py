@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from model_utils.losses import OBJECTIVES
-from model_utils.optimizers import OPTIMIZERS, SCHEDULES, clip_gradients
+from model_utils.mlp_training import optimizer_of
+from model_utils.optimizers import SCHEDULES, clip_gradients
 
 
 class _LossByHand(torch.autograd.Function):
@@ -39,15 +40,14 @@ class MLPHead(nn.Module):
     Parameters
     ----------
     mlp : MLP
-    hyperparameters : mlp.ClassifierHyperparameters
+    hyperparameters : ClassifierHyperparameters
         Of which objective, optimizer, learning rate, schedule, weight decay and clipping count here.
     """
 
     def __init__(self, mlp, hyperparameters):
         super().__init__()
-        h = hyperparameters
-        self.mlp, self.hyperparameters = mlp, h
-        self._optimizer = OPTIMIZERS[h.optimizer](mlp.parameters, mlp.gradients, mlp.n_weights, h.weight_decay)
+        self.mlp, self.hyperparameters = mlp, hyperparameters
+        self._optimizer = optimizer_of(mlp, hyperparameters)
         for name, array in mlp.state_views().items():
             self.register_buffer(name, torch.from_numpy(array))
         self.register_buffer("averages", torch.from_numpy(self._optimizer.averages))

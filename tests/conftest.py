@@ -7,6 +7,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+os.environ["SCIPY_ARRAY_API"] = "1"  # read at the first import of SciPy; one of scikit-learn's checks wants it
+
 import pytest
 from hypothesis import HealthCheck, settings
 

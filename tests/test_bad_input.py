@@ -42,6 +42,7 @@ BACKBONE = cnn.build(BACKBONE_H)
 PAIR = pair.Pair(BACKBONE, pair.Standardizer.identity(3), mlp.build(CLASSIFIER_H, 3))
 X = np.random.default_rng(1).random((20, 5), np.float32)
 SMALL_MLP = MLP(5, (4,), 10, dtype=np.float64)
+WEIGHTS = np.linspace(0.1, 2, 20)
 LOGITS = np.random.default_rng(2).normal(size=(20, 10))
 
 # What is no such thing, whatever values it may have.
@@ -316,8 +317,21 @@ CALLS = {
     **{
         name: Call(
             objective,
-            {"logits": LOGITS, "labels": LABELS, "label_smoothing": 0.1},
-            {"logits": NO_LOGITS, "labels": NO_LABELS, "label_smoothing": (*NO_NUMBERS, 1.0, 2)},
+            {"logits": LOGITS, "labels": LABELS, "label_smoothing": 0.1, "weights": WEIGHTS},
+            {
+                "logits": NO_LOGITS,
+                "labels": NO_LABELS,
+                "label_smoothing": (*NO_NUMBERS, 1.0, 2),
+                "weights": (
+                    3,
+                    "1",
+                    WEIGHTS[1:],
+                    WEIGHTS[:, np.newaxis],
+                    -WEIGHTS,
+                    WEIGHTS + np.inf,
+                    WEIGHTS.astype(str),
+                ),
+            },
         )
         for name, objective in OBJECTIVES.items()
     },

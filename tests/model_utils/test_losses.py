@@ -1,25 +1,27 @@
 """The objectives and their gradients, against PyTorch and by hand."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from model_utils.gradient_check import numerical_gradient
 from model_utils.losses import OBJECTIVES, cross_entropy, mean_squared_error, softmax
 
 pytestmark = pytest.mark.q2e
 
 
-def torch_cross_entropy(logits, labels, label_smoothing=0.0):
-    return nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+def torch_cross_entropy(logits, labels, label_smoothing):
+    return nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
 
 
-def torch_mean_squared_error(logits, labels, label_smoothing=0.0):
+def torch_mean_squared_error(logits, labels, label_smoothing):
     k = logits.shape[1]
     targets = nn.functional.one_hot(labels, k).to(logits.dtype) * (1 - label_smoothing) + label_smoothing / k
-    return ((logits.softmax(dim=1) - targets) ** 2).sum(dim=1).mean()
+    return ((logits.softmax(dim=1) - targets) ** 2).sum(dim=1)
 
 
 TORCH_OBJECTIVES = {"cross_entropy": torch_cross_entropy, "mean_squared_error": torch_mean_squared_error}
@@ -30,15 +32,18 @@ each_objective = pytest.mark.parametrize("objective", OBJECTIVES)
 @each_objective
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("size", [1, 1e4])
-def test_losses_match_pytorch(objective, label_smoothing, size):
+@pytest.mark.parametrize("weighted", [False, True])
+def test_losses_match_pytorch(objective, label_smoothing, size, weighted):
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(32, 10))
     logits[:2] = [[1, -1] * 5, [-1, 1] * 5]
     logits *= size
     classes = rng.integers(0, 10, 32)
-    loss, dlogits = OBJECTIVES[objective](logits, classes, label_smoothing)
+    weights = rng.uniform(0, 2, 32) if weighted else None
+    loss, dlogits = OBJECTIVES[objective](logits, classes, label_smoothing, weights)
     torch_logits = torch.tensor(logits, requires_grad=True)
-    torch_loss = TORCH_OBJECTIVES[objective](torch_logits, torch.from_numpy(classes), label_smoothing)
+    torch_losses = TORCH_OBJECTIVES[objective](torch_logits, torch.from_numpy(classes), label_smoothing)
+    torch_loss = torch.mean(torch_losses * torch.tensor(weights if weighted else 1.0))
     torch_loss.backward()
     assert loss == pytest.approx(torch_loss.item(), rel=1e-12)
     np.testing.assert_allclose(dlogits, torch_logits.grad, rtol=1e-9, atol=1e-15)
@@ -80,6 +85,24 @@ def test_integer_labels_give_what_one_hot_targets_give():
 def test_losses_refuse_bad_labels(objective, wrong, message):
     with pytest.raises(ValueError, match=f"labels: expected .*{message}"):
         OBJECTIVES[objective](np.zeros((9, 4)), np.array(wrong))
+
+
+@each_objective
+def test_weighted_losses_go_down_as_their_gradients_say(objective):
+    rng = np.random.default_rng(0)
+    logits, classes, weights = rng.normal(size=(6, 4)), rng.integers(0, 4, 6), np.array([0, 0.5, 1, 1, 2, 3])
+    loss = partial(OBJECTIVES[objective], labels=classes, label_smoothing=0.1, weights=weights)
+    differences = numerical_gradient(lambda: loss(logits)[0], logits)
+    np.testing.assert_allclose(loss(logits)[1], differences, rtol=1e-6, atol=1e-9)
+
+
+@each_objective
+def test_weights_of_one_change_nothing(objective):
+    logits, classes = np.random.default_rng(0).normal(size=(9, 4)), np.arange(9) % 4
+    loss, dlogits = OBJECTIVES[objective](logits, classes)
+    weighted_loss, weighted_dlogits = OBJECTIVES[objective](logits, classes, weights=np.ones(9))
+    assert weighted_loss == pytest.approx(loss, rel=1e-14)
+    np.testing.assert_array_equal(weighted_dlogits, dlogits)
 
 
 @each_objective

@@ -1,5 +1,7 @@
 """The forward and the backward pass of the MLP, against PyTorch and finite differences, and its state."""
 
+import copy
+import pickle
 import subprocess
 import sys
 from functools import partial
@@ -317,3 +319,22 @@ def test_parameters_and_gradients_are_views_on_flat_vectors():
         assert all(np.shares_memory(view, flat) for view in named.values())
     weights = np.concatenate([W.ravel() for W in model.W])
     np.testing.assert_array_equal(model.parameters[: model.n_weights], weights)
+
+
+@pytest.mark.q2f
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_learns_as_its_original_does_and_apart_from_it(copied):
+    """Its layers must be views on its own flat vectors, which the optimizer changes."""
+    original = random_mlp(batch_norm=True, dropout=0.2)
+    original.forward(x, training=True)  # moves the running averages
+    model = copied(original)
+    before, outputs = original.state(), []
+    for each in (model, original):
+        each.backward(cross_entropy(each.forward(x, training=True), labels)[1])
+        OPTIMIZERS["momentum"](each.parameters, each.gradients, each.n_weights).step(0.1)
+        outputs.append(each.forward(x))
+        if each is model:
+            for name, array in original.state().items():
+                np.testing.assert_array_equal(array, before[name])
+    np.testing.assert_array_equal(*outputs)
+    assert not np.array_equal(model.state()["W1"], before["W1"])

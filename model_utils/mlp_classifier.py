@@ -1,0 +1,263 @@
+"""The NumPy MLP as an estimator of scikit-learn: for any table, in pipelines, grid searches and cross-validation."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from model_utils.checks import MAX_SEED, check_callable, check_flag, check_number, check_sample_weights
+from model_utils.losses import softmax
+from model_utils.mlp_training import ClassifierHyperparameters, build, optimizer_of, run_epochs
+from model_utils.training import check_batches
+
+
+class MLPClassifier(ClassifierMixin, BaseEstimator):
+    """A classifier that is trained by `mlp_training.run_epochs`, as `mlp.train` is.
+
+    Its parameters have this project's names. What they are called in `sklearn.neural_network.MLPClassifier`:
+
+    ===================  =======================================================
+    here                 in scikit-learn
+    ===================  =======================================================
+    hidden_sizes         hidden_layer_sizes
+    activation           activation; `sigmoid` is its `logistic`
+    optimizer            solver
+    learning_rate        learning_rate_init
+    schedule             learning_rate
+    weight_decay         alpha, which a step there divides by its batch size
+    epochs               max_iter
+    validation_fraction  validation_fraction, with early_stopping=True
+    patience             n_iter_no_change, with early_stopping=True
+    seed                 random_state; here always a number, so fits repeat
+    batch_size           batch_size
+    warm_start           warm_start
+    ===================  =======================================================
+
+    The others are here alone: `init`, `dropout`, `batch_norm`, `objective`, `label_smoothing`, `clip_norm`,
+    `class_weight` and `on_epoch`. There is no `tol`: every epoch runs, unless `patience` ends the training.
+
+    Parameters
+    ----------
+    hidden_sizes, activation, init, dropout, batch_norm, objective, label_smoothing, optimizer, learning_rate, \
+    schedule, weight_decay, clip_norm, batch_size, epochs, seed
+        See `ClassifierHyperparameters`. More epochs by default, since tables are smaller than Fashion-MNIST.
+    patience : int
+        Stop after so many epochs without a better validation accuracy; 0 for never. Needs a `validation_fraction`.
+    validation_fraction : float in [0, 1)
+        Share of the samples, the same of each class, that is kept apart to choose the epoch whose weights stay. With 0
+        every sample is learned from, and the last epoch's weights stay.
+    class_weight : dict, "balanced" or None
+        What the samples of each class count in the loss: a number by class, or as much for each class together.
+    warm_start : bool
+        Whether `fit` goes on from the weights that are there.
+    on_epoch : callable or None
+        Gets each row of `history_` as soon as its epoch is over.
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (K,)
+    model_ : MLP
+        In float32 if `fit` was given float32, else in float64.
+    history_ : list of dict
+        See `run_epochs`; of all calls of `partial_fit` together.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str, shape (D,)
+        If X had names of columns.
+
+    Raises
+    ------
+    ValueError
+        From `fit` and `partial_fit`, if a parameter is out of its range.
+    TrainingDiverged
+        From both, if the loss becomes NaN or infinite.
+    """
+
+    def __init__(
+        self,
+        hidden_sizes=(128,),
+        activation="relu",
+        init="He",
+        dropout=0.0,
+        batch_norm=False,
+        objective="cross_entropy",
+        label_smoothing=0.0,
+        optimizer="momentum",
+        learning_rate=0.05,
+        schedule="constant",
+        weight_decay=0.0,
+        clip_norm=0.0,
+        batch_size=128,
+        epochs=100,
+        patience=0,
+        seed=0,
+        validation_fraction=0.0,
+        class_weight=None,
+        warm_start=False,
+        on_epoch=None,
+    ):
+        self.hidden_sizes = hidden_sizes
+        self.activation = activation
+        self.init = init
+        self.dropout = dropout
+        self.batch_norm = batch_norm
+        self.objective = objective
+        self.label_smoothing = label_smoothing
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.patience = patience
+        self.seed = seed
+        self.validation_fraction = validation_fraction
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.on_epoch = on_epoch
+
+    def fit(self, X, y, sample_weight=None):
+        """Learn from samples.
+
+        Parameters
+        ----------
+        X : array or DataFrame of numbers, shape (N, D)
+        y : array of int or str, shape (N,)
+            Their classes.
+        sample_weight : array of float, shape (N,), optional
+            How much each sample counts, relative to the others: one of weight 2 as much as two of weight 1.
+
+        Returns
+        -------
+        MLPClassifier
+            Itself.
+        """
+        goes_on = self.warm_start and hasattr(self, "model_")
+        h = self._hyperparameters()
+        X, y = self._checked(X, y, reset=not goes_on)
+        classes = np.unique(y)
+        if not goes_on:
+            self._begin(h, X, classes)
+        elif not np.array_equal(classes, self.classes_):
+            raise ValueError(f"y: expected the classes {self.classes_} with warm_start, got {classes}")
+        self._optimizer = optimizer_of(self.model_, h)
+        self.history_ = []
+        self._learn(X, y, sample_weight, h, self.validation_fraction)
+        return self
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Learn for one epoch from samples that may come in parts; the optimizer goes on where it was.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            See `fit`.
+        classes : array, shape (K,), optional
+            All there will be; the first call needs them unless they are all in its y.
+
+        Returns
+        -------
+        MLPClassifier
+            Itself.
+        """
+        h = self._hyperparameters()
+        if h.schedule != "constant" or self.validation_fraction:
+            raise ValueError(
+                "schedule, validation_fraction: expected constant and 0 for partial_fit, since nobody knows how many "
+                f"calls follow, got {h.schedule} and {self.validation_fraction}"
+            )
+        first = not hasattr(self, "model_")
+        X, y = self._checked(X, y, reset=first)
+        expected = np.unique(y if classes is None else classes) if first else self.classes_
+        if not np.isin(y, expected).all() or (classes is not None and not np.array_equal(np.unique(classes), expected)):
+            raise ValueError(f"classes: expected y to be of the classes {expected}, got {np.unique(y)}")
+        if first:
+            self._begin(h, X, expected)
+            self._optimizer = optimizer_of(self.model_, h)
+            self.history_ = []
+        # Each call orders its batches in a way of its own.
+        h = replace(h, epochs=1, seed=(h.seed + len(self.history_)) % (MAX_SEED + 1))
+        self._learn(X, y, sample_weight, h, 0)
+        return self
+
+    def predict_proba(self, X):
+        """Return the probabilities of the classes, shape (N, K), of samples, shape (N, D). Each row sums to 1."""
+        return softmax(self._logits(X))
+
+    def predict(self, X):
+        """Return the most probable classes, shape (N,), of samples, shape (N, D)."""
+        most_probable = self._logits(X).argmax(axis=1)
+        return self.classes_[most_probable]
+
+    def _logits(self, X):
+        check_is_fitted(self)
+        return self.model_.predict_logits(validate_data(self, X, dtype=(np.float64, np.float32), reset=False))
+
+    def _hyperparameters(self):
+        check_flag("warm_start", self.warm_start)
+        check_number("validation_fraction", self.validation_fraction, 0, 1)
+        if self.on_epoch is not None:
+            check_callable("on_epoch", self.on_epoch)
+        names = [field.name for field in fields(ClassifierHyperparameters)]
+        h = ClassifierHyperparameters(**{name: getattr(self, name) for name in names})
+        if h.patience and not self.validation_fraction:
+            raise ValueError(f"patience: expected 0 without a validation_fraction, got {h.patience}")
+        return h
+
+    def _checked(self, X, y, reset):
+        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), reset=reset)
+        check_classification_targets(y)
+        return X, y
+
+    def _begin(self, h, X, classes):
+        if len(classes) < 2:
+            raise ValueError(f"y: expected at least two classes, got one class, {classes[0]!r}")
+        self.model_ = build(h, X.shape[1], len(classes), X.dtype)
+        self.classes_ = classes
+
+    def _learn(self, X, y, sample_weight, h, validation_fraction):
+        labels = np.searchsorted(self.classes_, y)
+        weights = self._weights(y, sample_weight)
+        validate = None
+        if validation_fraction:
+            chosen, kept = train_test_split(
+                np.arange(len(X)), test_size=validation_fraction, stratify=labels, random_state=h.seed
+            )
+            X_kept, labels_kept, weights_kept = X[kept], labels[kept], weights[kept]
+            X, labels, weights = X[chosen], labels[chosen], weights[chosen]
+            if not weights_kept.any():
+                raise ValueError("sample_weight: expected one above zero for some validation sample, got none")
+
+            def validate(objective):
+                logits = self.model_.predict_logits(X_kept)
+                hits = logits.argmax(axis=1) == labels_kept
+                return objective(logits, labels_kept, weights=weights_kept)[0], np.average(hits, weights=weights_kept)
+
+        check_batches(h.batch_norm, h.batch_size, len(X))
+
+        def epoch_batches(rng):
+            order = rng.permutation(len(X))
+            for start in range(0, len(X), h.batch_size):
+                rows = order[start : start + h.batch_size]
+                yield X[rows], labels[rows], weights[rows]
+
+        def on_epoch(row):
+            row["epoch"] = len(self.history_) + 1
+            self.history_.append(row)
+            if self.on_epoch is not None:
+                self.on_epoch(row)
+
+        run_epochs(self.model_, epoch_batches, len(X), validate, h, on_epoch, self._optimizer)
+
+    def _weights(self, y, sample_weight):
+        """What each sample counts in the loss: as the caller and the classes say, 1 on average."""
+        weights = compute_sample_weight(self.class_weight, y)
+        if sample_weight is not None:
+            weights = weights * check_sample_weights("sample_weight", np.asarray(sample_weight, float), len(y))
+        if not weights.any():
+            raise ValueError("sample_weight, class_weight: expected one above zero for some sample, got none")
+        return weights / weights.mean()
