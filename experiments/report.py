@@ -25,7 +25,7 @@ from experiments.libraries import libraries_table
 from experiments.networks import confused_pairs, load_networks, networks_table
 from experiments.spaces import STUDIES, importances, repeated_table, search_table, stored_trials, values_by
 from model_utils import plots
-from model_utils.cnn_backbone import CNNHyperparameters
+from model_utils.backbones import hyperparameters_from_json
 from model_utils.files import write_text
 
 TEMPLATE = Path(__file__).with_name("report_template.md")
@@ -37,32 +37,33 @@ HTML = ROOT / "runs" / "report.html"
 # Figures -------------------------------------------------------------------------------------------------------------
 
 
-def architecture_diagram():
-    """Draw the MLP, the CNN and the pair as rows of boxes."""
-    h = CNNHyperparameters()
-    mlp_h = list(mlp_steps.FINALS.values())[-1]
+def architecture_diagram(on_pixels, pair):
+    """Draw the final MLP, the final pair's CNN and the pair as rows of boxes."""
+    h = hyperparameters_from_json(pair.description["hyperparameters"])
+    features = f"{h.n_features} features"
+    hidden_sizes, hidden_sizes_of_pair = (network.description["sizes"][1:-1] for network in (on_pixels, pair))
     return figures.block_diagram(
         [
             [
                 ("image", "28 x 28"),
                 ("flatten", "784"),
-                *(("hidden layer", f"{size}, batch norm,\nReLU") for size in mlp_h.hidden_sizes),
+                *(("hidden layer", f"{size}, batch norm,\nReLU") for size in hidden_sizes),
                 ("output layer", "10 logits"),
                 ("softmax", "cross-entropy"),
             ],
             [
                 ("image", "28 x 28"),
                 *(
-                    (f"conv 3 x 3, {n}", f"max pool, batch norm,\nReLU\n{n} x {size} x {size}")
-                    for n, size in zip(h.channels, h.map_sizes, strict=True)
+                    (f"conv {kernel} x {kernel}, {n}", f"max pool, batch norm,\nReLU\n{n} x {size} x {size}")
+                    for kernel, n, size in zip(h.kernel_sizes, h.channels, h.map_sizes, strict=True)
                 ),
-                ("fully connected", "batch norm, ReLU,\n256 features"),
+                ("fully connected", f"batch norm, ReLU,\n{features}"),
             ],
             [
                 ("image", "ten views"),
-                ("CNN above", "256 features\nof each view"),
-                ("mean", "256 features"),
-                ("NumPy MLP", "256-128-64-32-16"),
+                ("CNN above", f"{features}\nof each view"),
+                ("mean", features),
+                ("NumPy MLP", "-".join(map(str, hidden_sizes_of_pair))),
                 ("softmax", "10 probabilities"),
             ],
         ]
@@ -74,7 +75,7 @@ def draw_figures():
     networks = load_networks()
     final = {title: settled_on(networks, kind) for title, kind in (("MLP", "mlp"), ("pair", "pair"))}
     return {
-        "architectures": architecture_diagram(),
+        "architectures": architecture_diagram(*final.values()),
         "final_curves": plots.learning_curves({title: network.history for title, network in final.items()}),
         "confusion": figures.confusion_matrices(
             {title: network.metrics["test"]["confusion_matrix"] for title, network in final.items()}, CLASS_NAMES
@@ -224,6 +225,9 @@ def values():
         "search_table": search_table("mlp_search"),
         "search_repeated": repeated_table("mlp_best"),
         "cnn_architecture": steps.compare(cnn_steps.ARCHITECTURE.accuracies(), with_lost=False),
+        "ranking_epochs": cnn_steps.RANKING.base.epochs,
+        "ranking_table": cnn_steps.ranking_table(),
+        "ranking": steps.compare(cnn_steps.RANKING.accuracies()),
         "cnn_init": steps.compare(cnn_steps.INIT.accuracies()),
         "cnn_training": steps.compare(cnn_steps.training_accuracies()),
         "cnn_gains": cnn_steps.GAINS.describe(),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import cnn
+import mlp
 from data_preparation import Split
 from experiments import cnn_steps, steps
 from model_utils.layer_table import layer_table
@@ -38,11 +39,27 @@ def test_the_networks_of_question_3b_keep_to_their_plans():
 
 
 @pytest.mark.q3d
-@pytest.mark.parametrize("step", cnn_steps.STEPS, ids=lambda step: step.study)
-def test_the_final_pairs_follow_every_decision(step):
-    for h in cnn_steps.FINALS.values():
-        assert step.choices[step.decided].items() <= asdict(h).items()
-        assert h.end_to_end
+def test_the_final_pairs_follow_every_decision():
+    network, longer, init, gains = (step.choices[step.decided] for step in cnn_steps.STEPS)
+    first, second = map(asdict, cnn_steps.FINALS.values())
+    assert network.items() <= first.items()
+    assert {k: longer[k] for k in ("kernel_sizes", "pool_sizes", "pool_strides")}.items() <= second.items()
+    for final in (first, second):
+        assert (init | gains | {"end_to_end": True}).items() <= final.items()
+
+
+@pytest.mark.q3b
+def test_the_longer_ranking_has_the_first_four_and_the_last_two_of_the_shorter_one():
+    accuracies = cnn_steps.ARCHITECTURE.accuracies()
+    ranking = sorted(accuracies, key=lambda name: -statistics.mean(accuracies[name]))
+    assert set(cnn_steps.RANKING.choices) == {*ranking[:4], *ranking[-2:]}
+
+
+@pytest.mark.q3d
+def test_the_smaller_final_pair_has_at_most_300_000_parameters():
+    h = cnn_steps.FINALS["32-48-64-88-112"]
+    n_backbone = sum(p.numel() for name, p in cnn.build(h).named_parameters() if not name.startswith("head"))
+    assert n_backbone + mlp.build(cnn.CLASSIFIER, h.n_features).n_parameters <= 300_000
 
 
 @pytest.mark.q3d
