@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import nn
 
 import mlp
 from data_preparation import CLASS_NAMES, DataError, Splits, check_split_sizes, load_splits
-from model_utils import backbones, command_line
+from model_utils import backbones, command_line, model_page
 from model_utils.backbone_training import train
 from model_utils.backbones import BACKBONES
 from model_utils.backbones.imagenet import WeightsError
@@ -43,6 +44,7 @@ from model_utils.saved_models import (
     remove_saved,
     save_model,
     versions,
+    weights_sha256,
 )
 from model_utils.training import EpochBar, TrainingDiverged, best_epoch, check_batches, measure
 
@@ -220,7 +222,23 @@ def save(folder, pair, hyperparameters, classifier_hyperparameters, histories, s
         "versions": versions("numpy", "torch", "scikit-learn"),
     }
     history = [{"part": part} | row for part, rows in histories.items() for row in rows]
-    save_model(folder, SavedModel(pair.state(), description, history, metrics))
+    saved = SavedModel(pair.state(), description, history, metrics)
+    name = Path(folder).name
+    usage = f"""import cnn
+pair, saved = cnn.load("models/cnn/{name}")
+probabilities = pair.predict_proba(images)"""
+    command = _train_command_of(hyperparameters, classifier_hyperparameters, split)
+    save_model(folder, saved, partial(model_page.page, name, usage, command, _structure(pair), saved))
+
+
+def _structure(pair):
+    return f"{layers_text(pair.backbone)}\n\n{model_page.as_code(str(pair.classifier))}"
+
+
+def _train_command_of(hyperparameters, classifier_hyperparameters, split):
+    defaults = in_step(CLASSIFIER, hyperparameters) if hyperparameters.end_to_end else CLASSIFIER
+    of_mlp = command_line.changed_options(classifier_hyperparameters, defaults, "mlp_")
+    return command_line.train_command("cnn.py", hyperparameters, split, of_mlp)
 
 
 def load(folder, device=None):
@@ -345,19 +363,7 @@ def _evaluate_command(args):
 
 def _inspect_command(args):
     pair, saved = load(args.folder, "cpu")
-    description = saved.description
-    print(f"{args.folder.name}\n")
-    print(layers_text(pair.backbone), end="\n\n")
-    print(pair.classifier, end="\n\n")
-    command_line.print_facts(description, "hyperparameters", "mlp_hyperparameters", "split", "trained_on")
-    for part in description["best_epoch"]:
-        history = [row for row in saved.history if row["part"] == part]
-        command_line.print_history(history, part)
-        print()
-    print(f"{description['training_seconds']} seconds of training\n")
-    _print_head(saved.metrics)
-    print()
-    command_line.print_metrics(saved.metrics)
+    print(f"# {args.folder.name}\n\n{model_page.facts(_structure(pair), saved, weights_sha256(args.folder))}")
     return 0
 
 

@@ -12,17 +12,27 @@ import argparse
 import contextlib
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from data_preparation import CLASS_NAMES, DataError, Splits, augment, batches, load_splits, preprocess, ten_views
-from model_utils import checks, command_line, mlp_training
+from model_utils import checks, command_line, mlp_training, model_page
 from model_utils.hyperparameters import count, flag
 from model_utils.losses import softmax
 from model_utils.mlp import MLP, state_layout
 from model_utils.mlp_training import ClassifierHyperparameters
 from model_utils.pictures import read_picture
-from model_utils.saved_models import SavedModel, SavedModelError, load_model, naming, save_model, versions
+from model_utils.saved_models import (
+    SavedModel,
+    SavedModelError,
+    load_model,
+    naming,
+    save_model,
+    versions,
+    weights_sha256,
+)
 from model_utils.training import EpochBar, TrainingDiverged, best_epoch, check_batches, measure
 
 
@@ -220,7 +230,17 @@ def save(folder, model, hyperparameters, history, split, metrics):
         "training_seconds": round(sum(row["seconds"] for row in history), 2),
         "versions": versions("numpy", "scikit-learn"),
     }
-    save_model(folder, SavedModel(model.state(), description, history, metrics))
+    saved = SavedModel(model.state(), description, history, metrics)
+    name = Path(folder).name
+    usage = f"""import mlp
+model, saved = mlp.load("models/mlp/{name}")
+logits = mlp.predict_logits(model, images{", average_views=True" if hyperparameters.average_views else ""})"""
+    command = command_line.train_command("mlp.py", hyperparameters, split)
+    save_model(folder, saved, partial(model_page.page, name, usage, command, _structure(model), saved))
+
+
+def _structure(model):
+    return model_page.as_code(str(model))
 
 
 def load(folder):
@@ -328,12 +348,7 @@ def _averages_views(saved):
 
 def _inspect_command(args):
     model, saved = load(args.folder)
-    description = saved.description
-    print(f"{args.folder.name}\n\n{model}\n")
-    command_line.print_facts(description, "hyperparameters", "split")
-    command_line.print_history(saved.history)
-    print(f"{description['training_seconds']} seconds of training\n")
-    command_line.print_metrics(saved.metrics)
+    print(f"# {args.folder.name}\n\n{model_page.facts(_structure(model), saved, weights_sha256(args.folder))}")
     return 0
 
 

@@ -105,18 +105,6 @@ def per_class_table(networks):
     return markdown_table(["class", *header], rows)
 
 
-def train_command(hyperparameters, *options):
-    """Return the command line that trains a pair with these hyperparameters, with more options at its end."""
-    words = ["python cnn.py train"]
-    for name, value in hyperparameters.changed().items():
-        option = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
-            words.append(option if value else option.replace("--", "--no-"))
-        else:
-            words.append(f"{option} {' '.join(map(str, value)) if isinstance(value, tuple) else value}")
-    return " ".join([*words, *options])
-
-
 def write_between_marks(path, name, text):
     """Replace what stands between <!-- name --> and <!-- /name --> in a Markdown file.
 

@@ -11,14 +11,13 @@ import numpy as np
 from nbconvert import HTMLExporter
 
 import cnn
-from data_preparation import CLASS_NAMES, N_OFFICIAL_TRAIN
+from data_preparation import CLASS_NAMES
 from experiments import FIGURES, ROOT, cnn_steps, figures, mlp_steps, speed, steps
 from experiments.documents import (
     per_class_table,
     results_table,
     settings_table,
     settled_on,
-    train_command,
     write_between_marks,
 )
 from experiments.libraries import libraries_table
@@ -186,13 +185,6 @@ def conclusion():
     )
 
 
-def commands():
-    """Return the commands that train the final pairs, a line each."""
-    n_train = cnn_steps.FINAL_TRAIN_SIZE
-    sizes = (f"--train-size {n_train}", f"--validation-size {N_OFFICIAL_TRAIN - n_train}")
-    return "\n".join(train_command(h, *sizes) for h in cnn_steps.FINALS.values())
-
-
 def values():
     """Return all that the template names."""
     networks = load_networks()
@@ -206,7 +198,6 @@ def values():
         "per_class": per_class_table(final),
         "did_not_work": did_not_work(),
         "conclusion": conclusion(),
-        "commands": commands(),
         "networks": networks_table(networks),
         "libraries": libraries_table(),
         "settings": settings_table([network for network in networks if network not in final]),

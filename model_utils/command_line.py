@@ -14,8 +14,6 @@ from filelock import FileLock, Timeout
 
 from model_utils.checks import check_choice
 from model_utils.saved_models import NotSavedError, is_saved
-from model_utils.tables import markdown_table
-from model_utils.training import best_epoch
 
 # An accuracy on 10,000 images may differ by this much from the stored one: another processor rounds differently.
 ACCURACY_TOLERANCE = 0.0005
@@ -107,6 +105,40 @@ def _official_or_number(text):
         return text if text == "official" else int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected official or a number, got {text!r}") from None
+
+
+def train_command(program, hyperparameters, split, more=()):
+    """Return the command line that trains with these hyperparameters on this split.
+
+    Parameters
+    ----------
+    program : str
+    hyperparameters, split
+        As `read_options` or `read_backbone_options`, and `read_split`, return them from it.
+    more : iterable of str
+        More options.
+    """
+    backbone = getattr(hyperparameters, "backbone", None)
+    defaults = type(hyperparameters)(**({"backbone": backbone} if backbone else {}))
+    words = ["python", program, "train", *([f"--backbone {backbone}"] if backbone else [])]
+    words += [*changed_options(hyperparameters, defaults), *more]
+    words += [f"--{part}-size {split[part]}" for part, (default, _) in SPLIT_OPTIONS.items() if split[part] != default]
+    words += [f"--split-seed {split['seed']}"] if split["seed"] else []
+    return " ".join(words)
+
+
+def changed_options(hyperparameters, defaults, prefix=""):
+    """Return the options of `add_options` that make these hyperparameters of the defaults."""
+    options = []
+    for f in fields(defaults):
+        value, option = getattr(hyperparameters, f.name), (prefix + f.name).replace("_", "-")
+        if value == getattr(defaults, f.name):
+            continue
+        if isinstance(value, bool):
+            options.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            options.append(f"--{option} {' '.join(map(str, value)) if isinstance(value, tuple) else value}".rstrip())
+    return options
 
 
 def read_split(args):
@@ -221,32 +253,6 @@ def report_accuracy(program, accuracy, saved, n_images):
     print(f"{n_images:,} test images")
     print(f"test accuracy {accuracy:.4f}")
     return 0 if agrees else 1
-
-
-def print_facts(description, *names):
-    """Print parts of a saved model's description, a table each."""
-    for name in names:
-        print(markdown_table([name, "value"], description[name].items()), end="\n\n")
-
-
-def print_history(history, name="history"):
-    """Print the best and the last epoch of a training."""
-    columns = ["epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
-    rows = [
-        [label, f"{row['epoch']:.0f}", *(f"{row[key]:.4f}" for key in columns[1:])]
-        for label, row in (("best", best_epoch(history)), ("last", history[-1]))
-    ]
-    print(markdown_table([name, *columns], rows))
-
-
-def print_metrics(metrics):
-    """Print what `mlp.evaluate` measured on validation and test images, ending with the two accuracies."""
-    names = ["precision", "recall", "f1"]
-    rows = [[name, *(f"{row[key]:.4f}" for key in names)] for name, row in metrics["test"]["per_class"].items()]
-    rows.append(["macro mean", *(f"{metrics['test'][key]:.4f}" for key in names)])
-    print(markdown_table(["test, per class", *names], rows), end="\n\n")
-    for part in ("validation", "test"):
-        print(f"{part} accuracy {metrics[part]['accuracy']:.4f}")
 
 
 def print_probabilities(path, probabilities, class_names):

@@ -7,6 +7,7 @@ What a folder holds:
                           SHA-256 of every file, of model.json itself without these
     history.csv           a row an epoch, in a model of two parts with the column part
     metrics.json          validation and test metrics
+    README.md             the page that shows it, with curves.png and confusion.png; see `model_page`
 
 Nothing that a file says is used before it is checked: first that the file is the one that was saved, then that what it
 says has the form that it should have.
@@ -122,7 +123,7 @@ def naming(path, trouble, error_type=SavedModelError):
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def save_model(folder, saved):
+def save_model(folder, saved, page=None):
     """Write a saved model, in place of one that is there already; see `files.replace_folder`.
 
     Parameters
@@ -130,6 +131,9 @@ def save_model(folder, saved):
     folder : path
         Nobody else may be writing it. Whoever reads it finds the old model or the new one.
     saved : SavedModel
+    page : callable, optional
+        Takes the SHA-256 of the weights' file, and returns more files, the page that shows the model: a dict of str to
+        bytes.
 
     Raises
     ------
@@ -142,6 +146,8 @@ def save_model(folder, saved):
             HISTORY: csv_text(saved.history).encode(),
             METRICS: _to_json(saved.metrics),
         }
+        if page is not None:
+            files |= page(_sha256(files[WEIGHTS]))
         sums = {name: _sha256(content) for name, content in files.items()}
         replace_folder(folder, files | {DESCRIPTION: _with_sums(saved.description, sums)})
 
@@ -230,6 +236,18 @@ def read_added(folder, name):
     _, _, files = _read(folder, name)
     with naming(Path(folder) / name, "damaged"):
         return files[name].decode()
+
+
+def weights_sha256(folder):
+    """Return the SHA-256 of a saved model's weights, as model.json has it.
+
+    Raises
+    ------
+    SavedModelError
+        If model.json is missing or damaged.
+    """
+    _, sums, _ = _read(folder)
+    return sums[WEIGHTS]
 
 
 def versions(*packages):

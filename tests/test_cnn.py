@@ -385,7 +385,8 @@ def test_a_pair_that_is_trained_end_to_end_is_saved_loaded_and_evaluated(tmp_pat
 def test_folder_is_named_after_what_is_in_it(saved_folder):
     assert saved_folder.name == "CNN_4_8_8_8_8_mlp__layers__16__lr_0.01__epoch_2__activation_relu__initiation_Xavier"
     names = {path.name for path in saved_folder.iterdir()}
-    assert names == {"weights.safetensors", "model.json", "history.csv", "metrics.json"}
+    files = {"weights.safetensors", "model.json", "history.csv", "metrics.json"}
+    assert names == files | {"README.md", "curves.png", "confusion.png"}
     description = json.loads((saved_folder / "model.json").read_text())
     assert description["kind"] == "pair"
     assert description["hyperparameters"]["channels"] == [4, 8, 8, 8, 8]

@@ -355,7 +355,7 @@ def test_saved_model_gives_the_same_logits_and_says_what_it_is(saved_folder, tra
     assert description["hyperparameters"]["dropout"] == h.dropout
     assert description["split"] == SMALL_SPLIT
     assert description["versions"]["numpy"] == np.__version__
-    assert {path.suffix for path in saved_folder.iterdir()} == {".safetensors", ".json", ".csv"}
+    assert {path.suffix for path in saved_folder.iterdir()} == {".safetensors", ".json", ".csv", ".md", ".png"}
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "model.json", "history.csv", "metrics.json"])

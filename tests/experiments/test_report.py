@@ -6,11 +6,8 @@ from pathlib import Path
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
-import cnn
-import mlp
 from data_preparation import CLASS_NAMES, N_OFFICIAL_TRAIN
 from experiments import documents, report
-from model_utils import backbones, command_line
 
 pytestmark = pytest.mark.q4
 
@@ -97,27 +94,6 @@ def test_readmes_marks_are_those_of_the_tests(pytestconfig):
     asked_for = set(re.findall(r"`pytest -m (\w+)`", README))
     assert len(asked_for) == 12
     assert asked_for <= declared
-
-
-@pytest.mark.acceptance
-def test_reports_commands_are_those_that_the_networks_come_from(measured_networks):
-    commands = re.findall(
-        r"^python cnn\.py (train .*--epochs \d+.*|train .*--frozen .*)$", REPORT.replace("\\\n", ""), re.MULTILINE
-    )
-    by_name = {network.folder.name: network for network in measured_networks}
-    found = set()
-    for command in commands:
-        args = cnn._parser().parse_args(command.split())
-        h = command_line.read_backbone_options(args, backbones.BACKBONES)
-        mlp_h = command_line.read_options(args, cnn.CLASSIFIER, "mlp_")
-        if h.end_to_end:
-            mlp_h = cnn.in_step(mlp_h, h)
-        network = by_name[cnn.pair_name(h, mlp_h)]
-        assert backbones.hyperparameters_from_json(network.description["hyperparameters"]) == h
-        assert mlp.ClassifierHyperparameters.from_json(network.description["mlp_hyperparameters"]) == mlp_h
-        found.add(network.title)
-    pairs = {network.title for network in measured_networks if network.description["kind"] == "pair"}
-    assert found == pairs - {"CNN_16_32_64_128_256, 12 epochs"}  # which the notebook trains
 
 
 def test_results_are_written_between_their_marks_only(tmp_path):

@@ -1,0 +1,137 @@
+"""The page of a saved model: README.md in its folder, which code hosts show, with its pictures; `inspect` prints it."""
+
+import io
+import textwrap
+
+from model_utils import plots
+from model_utils.tables import markdown_table
+from model_utils.training import best_epoch
+
+PAGE, CURVES, CONFUSION = "README.md", "curves.png", "confusion.png"
+
+# What else than the model's own accuracy may have been measured.
+OTHER_ACCURACIES = {
+    "head_test": "test accuracy of the backbone's own head",
+    "test_one_view": "test accuracy with one view of each image",
+}
+
+
+def page(name, usage, command, structure, saved, weights_sha256):
+    """Make the files of a saved model's page.
+
+    Parameters
+    ----------
+    name : str
+        Of the folder.
+    usage : str
+        Python code that loads the model and predicts.
+    command : str
+        What trains such a model.
+    structure, saved, weights_sha256
+        See `facts`.
+
+    Returns
+    -------
+    dict of str to bytes
+        By file name: the text, and the pictures that it shows.
+    """
+    test = saved.metrics["test"]
+    text = f"""# {name}
+
+Test accuracy **{test["accuracy"]:.4f}**. To load it, in the folder of `mlp.py` and `cnn.py`:
+
+```python
+{usage}
+```
+
+Trained by
+
+```
+{command}
+```
+
+![Loss and accuracy over the epochs]({CURVES})
+
+![Confusion matrix of the test images]({CONFUSION})
+
+{facts(structure, saved, weights_sha256)}
+"""
+    pictures = {
+        CURVES: plots.learning_curves(_histories(saved)),
+        CONFUSION: plots.confusion_matrix(test["confusion_matrix"], list(test["per_class"])),
+    }
+    return {PAGE: text.encode()} | {name: _as_png(figure) for name, figure in pictures.items()}
+
+
+def facts(structure, saved, weights_sha256):
+    """Say what a saved model is, how it was trained and how good it is.
+
+    Parameters
+    ----------
+    structure : str
+        Its layers, as Markdown.
+    saved : SavedModel
+    weights_sha256 : str
+        The checksum of its weights' file.
+
+    Returns
+    -------
+    str
+        Markdown, with the test accuracy as its last line.
+    """
+    description, metrics = saved.description, saved.metrics
+    chosen = ("hyperparameters", "mlp_hyperparameters", "split", "trained_on", "versions")
+    tables = [markdown_table([name, "value"], description[name].items()) for name in chosen if description.get(name)]
+    sizes = f"{description['n_parameters']:,} parameters, {description['multiply_adds']:,} multiply-adds a prediction"
+    others = [f"{text} {metrics[part]['accuracy']:.4f}" for part, text in OTHER_ACCURACIES.items() if part in metrics]
+    return "\n\n".join(
+        [
+            "## Layers",
+            structure,
+            f"{sizes}. SHA-256 of the file of the weights: {weights_sha256}",
+            "## Hyperparameters",
+            *tables,
+            "## Training",
+            *(_best_and_last(part, history) for part, history in _histories(saved).items()),
+            f"{description['training_seconds']} seconds of training",
+            "## Accuracy",
+            _per_class(metrics["test"]),
+            *others,
+            *(f"{part} accuracy {metrics[part]['accuracy']:.4f}" for part in ("validation", "test")),
+        ]
+    )
+
+
+def as_code(text):
+    """Return a text as Markdown that keeps its lines."""
+    return textwrap.indent(text, "    ")
+
+
+def _histories(saved):
+    """The history of each part that was trained: of the model itself, or of a pair's backbone and its MLP."""
+    parts = dict.fromkeys(row.get("part", "MLP") for row in saved.history)
+    return {
+        part.replace("mlp", "MLP"): [row for row in saved.history if row.get("part", "MLP") == part] for part in parts
+    }
+
+
+def _best_and_last(part, history):
+    columns = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
+    rows = [
+        [label, f"{row['epoch']:.0f}", *(f"{row[key]:.4f}" for key in columns)]
+        for label, row in (("best", best_epoch(history)), ("last", history[-1]))
+    ]
+    return markdown_table([part, "epoch", *(column.replace("_", " ") for column in columns)], rows)
+
+
+def _per_class(test):
+    names = ["precision", "recall", "f1"]
+    rows = [[label, *(f"{row[name]:.4f}" for name in names)] for label, row in test["per_class"].items()]
+    rows.append(["macro mean", *(f"{test[name]:.4f}" for name in names)])
+    return markdown_table(["test images", *names], rows)
+
+
+def _as_png(figure):
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=80)
+    return content.getvalue()
