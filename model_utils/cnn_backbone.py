@@ -107,10 +107,14 @@ class Backbone(nn.Module):
 
         A garment moved by a pixel, or mirrored, is the same garment: the views are `views` and their mirror images.
         """
+        views = self.moved_and_mirrored(x)
+        return sum(map(self.features, views)) / len(views)
+
+    def moved_and_mirrored(self, x):
+        """Return a list of the views, each of the shape of x, (N, 1, 28, 28)."""
         padded = F.pad(x, (1, 1, 1, 1))
         moved = [padded[:, :, 1 + row : 29 + row, 1 + column : 29 + column] for row, column in self.views]
-        views = moved + [view.flip(3) for view in moved]
-        return sum(map(self.features, views)) / len(views)
+        return moved + [view.flip(3) for view in moved]
 
     def forward(self, x):
         """Return the head's logits, shape (N, K), of inputs, shape (N, 1, 28, 28)."""

@@ -1,5 +1,7 @@
 """A backbone and its MLP as one ONNX file, which runs without Python, NumPy or PyTorch."""
 
+import ast
+from collections import Counter
 from functools import partial
 
 import torch
@@ -42,7 +44,9 @@ class _Pair(nn.Module):
         self.classifier = as_pytorch(classifier)
 
     def forward(self, images):
-        features = self.backbone.mean_features(preprocess(images))
+        views = self.backbone.moved_and_mirrored(preprocess(images))
+        # All at once: in the file, the backbone stands once and not once a view.
+        features = self.backbone.features(torch.cat(views)).unflatten(0, (len(views), -1)).mean(0)
         return self.classifier((features - self.mean) / self.std)
 
 
@@ -81,5 +85,20 @@ def export_onnx(path, backbone, standardizer, classifier):
         dynamo=True,
         verbose=False,
     )
+    _name_after_modules(program.model.graph)
     with replacing(path) as unfinished:
         program.save(unfinished, external_data=False)
+
+
+def _name_after_modules(graph):
+    """Name each node of an exported graph after the module that it comes from, such as backbone.layers.0.norm."""
+    graph.name = "pair"
+    n_of = Counter()
+    for node in graph:
+        *modules, _ = ast.literal_eval(node.metadata_props["pkg.torch.onnx.name_scopes"])
+        name = modules[-1] or node.op_type.lower()
+        n_of[name] += 1
+        node.name = name if n_of[name] == 1 else f"{name} {n_of[name]}"
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.name = f"{node.name} output {value.index()}"

@@ -19,6 +19,9 @@ pytestmark = pytest.mark.q3d
 # Real garments, and enough epochs: features that hardly vary are divided by a tiny spread, which blows rounding up.
 IMAGES, LABELS = (array[:200] for array in load_official())
 
+# The parts of a convolution layer, and what they are called in ONNX.
+PARTS = [("convolution", "Conv"), ("pool", "MaxPool"), ("norm", "BatchNormalization"), ("relu", "Relu")]
+
 
 @pytest.fixture(scope="module")
 def backbone():
@@ -65,6 +68,19 @@ def test_onnx_file_gives_the_logits_of_the_pair(need, backbone, tmp_path):
         (logits,) = session.run(None, {"images": IMAGES[:n]})
         np.testing.assert_allclose(logits, pair.predict_logits(IMAGES[:n]), atol=1e-4)
     assert [path.name for path in tmp_path.iterdir()] == ["pair.onnx"]
+
+
+def test_onnx_file_has_each_layer_once_by_the_name_of_its_module(need, backbone, tmp_path):
+    need("onnx", "onnxscript")
+    import onnx
+
+    export_onnx(tmp_path / "pair.onnx", *make_pair(backbone))
+    nodes = [(node.name, node.op_type) for node in onnx.load(tmp_path / "pair.onnx").graph.node]
+    assert len({name for name, _ in nodes}) == len(nodes)
+    layers = [(f"backbone.layers.{l}.{name}", kind) for l in range(5) for name, kind in PARTS]
+    named = [node for node in nodes if node[0].startswith("backbone.layers.")]
+    assert named == layers
+    assert [kind for name, kind in nodes if name.startswith("classifier.")] == ["Gemm", "Relu", "Gemm", "Relu", "Gemm"]
 
 
 def test_export_names_the_packages_that_it_needs(backbone, tmp_path, monkeypatch):
