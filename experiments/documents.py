@@ -62,34 +62,31 @@ def _over_seeds(network):
 
 
 def settings_table(networks):
-    """Lay out what networks are trained with."""
-    rows = []
-    for network in networks:
-        h = network.description["hyperparameters"]
-        if h.get("frozen"):
-            continue
-        variations = {
-            "mirrored": h.get("flip"),
-            f"moved by {h.get('shift')}": h.get("shift"),
-            f"square of {h.get('erase')}": h.get("erase"),
-        }
-        rows.append(
-            (
-                network.title,
-                h.get("optimizer", "adamw"),  # of which `cnn.train` has no other
-                h["learning_rate"],
-                h.get("schedule", "cosine"),
-                h["epochs"],
-                best_epoch(network.history)["epoch"],
-                h["batch_size"],
-                h["weight_decay"],
-                h["dropout"],
-                h["label_smoothing"],
-                ", ".join(name for name, is_done in variations.items() if is_done),
-            )
-        )
-    header = ["network", "optimizer", "learning rate", "schedule", "epochs", "best epoch", "batch size", "weight decay"]
-    return markdown_table([*header, "dropout", "label smoothing", "training images"], rows)
+    """Lay out what a few networks are trained with, side by side."""
+    columns = [_settings(network) for network in networks]
+    rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
+    return markdown_table(["", *(network.title for network in networks)], rows)
+
+
+def _settings(network):
+    h = network.description["hyperparameters"]
+    variations = {
+        "mirrored": h["flip"],
+        f"moved by {h['shift']}": h["shift"],
+        f"square of {h.get('erase')} erased": h.get("erase"),
+    }
+    return {
+        "optimizer": h.get("optimizer", "adamw"),  # of which `cnn.train` has no other
+        "learning rate": h["learning_rate"],
+        "schedule": h.get("schedule", "cosine"),
+        "epochs": h["epochs"],
+        "best epoch": best_epoch(network.history)["epoch"],
+        "batch size": h["batch_size"],
+        "weight decay": h["weight_decay"],
+        "dropout": h["dropout"],
+        "label smoothing": h["label_smoothing"],
+        "training images": ", ".join(name for name, is_done in variations.items() if is_done),
+    }
 
 
 def per_class_table(networks):

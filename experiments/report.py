@@ -79,7 +79,6 @@ def draw_figures():
         "confusion": figures.confusion_matrices(
             {title: network.metrics["test"]["confusion_matrix"] for title, network in final.items()}, CLASS_NAMES
         ),
-        "regularisation": figures.dots(mlp_steps.REGULARISATION.accuracies()),
         "importance": figures.bars(importances("mlp_search"), "share of the accuracy's variance explained"),
         "cnn_grid": figures.accuracy_grids(
             cnn_steps.architecture_grids(),
@@ -200,7 +199,6 @@ def values():
         "conclusion": conclusion(),
         "networks": networks_table(networks),
         "libraries": libraries_table(),
-        "settings": settings_table([network for network in networks if network not in final]),
         "race": speed.race_text(),
         "memory": speed.memory_text(),
         "cnn_epoch": speed.cnn_epoch_text(),
@@ -218,12 +216,23 @@ def values():
         "cnn_architecture": steps.compare(cnn_steps.ARCHITECTURE.accuracies(), with_lost=False),
         "ranking_epochs": cnn_steps.RANKING.base.epochs,
         "ranking_table": cnn_steps.ranking_table(),
-        "ranking": steps.compare(cnn_steps.RANKING.accuracies()),
+        "ranking": steps.compare(cnn_steps.RANKING.accuracies(), with_lost=False),
         "cnn_init": steps.compare(cnn_steps.INIT.accuracies()),
         "cnn_training": steps.compare(cnn_steps.training_accuracies()),
         "cnn_gains": cnn_steps.GAINS.describe(),
         "lenet_steps": steps.describe(cnn_steps.LENET.at_best_rates()),
     }
+
+
+# Small enough for the widest table on A4.
+STYLE = """<style>
+@page { size: A4; margin: 15mm 12mm }
+:root { --jp-content-font-size1: 12px; --jp-content-line-height: 1.35 }
+.jp-RenderedHTMLCommon table { font-size: 10px }
+.jp-RenderedHTMLCommon td, .jp-RenderedHTMLCommon th { padding: 2px 6px }
+.jp-RenderedHTMLCommon p { margin-bottom: 0.7em }
+</style>
+"""
 
 
 def build():
@@ -237,7 +246,7 @@ def to_html(text):
     html, _ = HTMLExporter(embed_images=True, exclude_input_prompt=True).from_notebook_node(
         notebook, resources={"metadata": {"name": "report", "path": str(ROOT)}}
     )
-    return html
+    return html.replace("</head>", f"{STYLE}</head>", 1)
 
 
 def write():

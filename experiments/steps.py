@@ -163,7 +163,7 @@ def describe(runs):
         for setting, its_runs in runs.items()
     ]
     table = markdown_table(["setting", "best validation accuracy", "n", "training accuracy, as trained"], rows)
-    sentence = compare({setting: _values(its_runs) for setting, its_runs in runs.items()})
+    sentence = compare({setting: _values(its_runs) for setting, its_runs in runs.items()}, with_lost=False)
     return f"{table}\n\n{sentence}" if sentence else table
 
 
@@ -188,7 +188,7 @@ def compare(accuracies, with_lost=True):
             within.append(setting)
         else:
             below.append(f"{setting} by {gap:.4f}")
-    sentence = f"Best: **{winner}**."
+    sentence = f"Best: **{winner}**" + ("." if within else ", by more than two standard errors.")
     sentence += f" Within two standard errors of it: {'; '.join(within)}." if within else ""
     return sentence + (f" Below it: {'; '.join(below)}." if below and with_lost else "")
 

@@ -60,4 +60,9 @@ def picture_chooser(predict_proba, class_names):
 
     for widget in (upload, invert):
         widget.observe(show, names="value")
-    return ipywidgets.VBox([ipywidgets.HBox([upload, invert]), drawing, message])
+
+    class Chooser(ipywidgets.VBox):
+        def __repr__(self):  # where a saved notebook is shown without its widgets
+            return "Run this cell in Jupyter to choose a picture."
+
+    return Chooser([ipywidgets.HBox([upload, invert]), drawing, message])

@@ -263,7 +263,7 @@ def first_layer(W, W_next, n=16):
 
 
 def signal_by_layer(panels, ylabel):
-    """Draw how large a signal is in each layer, on a logarithmic axis.
+    """Draw how large a signal is in each layer, on one logarithmic axis.
 
     Parameters
     ----------
@@ -271,7 +271,7 @@ def signal_by_layer(panels, ylabel):
         For each panel, for each curve, a number a layer.
     ylabel : str
     """
-    figure, [axes] = new_figure(3.4, 1, len(panels))
+    figure, [axes] = new_figure(3.4, 1, len(panels), sharey=True)
     for ax, (title, curves) in zip(axes, panels.items(), strict=True):
         for label, values in curves.items():
             ax.plot(range(1, len(values) + 1), values, "o-", label=label)

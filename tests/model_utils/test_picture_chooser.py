@@ -58,6 +58,12 @@ def test_what_is_no_picture_is_said_and_the_last_drawing_goes():
     assert len(seen) == 1
 
 
+def test_a_saved_notebook_says_how_to_get_the_widget():
+    shown = picture_chooser(predict_proba_into([]), CLASS_NAMES)._repr_mimebundle_()
+    assert shown["text/plain"] == "Run this cell in Jupyter to choose a picture."
+    assert "application/vnd.jupyter.widget-view+json" in shown
+
+
 def test_without_widgets_a_path_does(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
     with pytest.raises(ImportError, match="use classified_picture"):
