@@ -14,6 +14,8 @@ from model_utils.losses import softmax
 from model_utils.mlp_training import ClassifierHyperparameters, build, optimizer_of, run_epochs
 from model_utils.training import check_batches
 
+_OF_NETWORK = ("activation", "dropout", "batch_norm")  # besides its sizes: what stays as it was built
+
 
 class MLPClassifier(ClassifierMixin, BaseEstimator):
     """A classifier that is trained by `mlp_training.run_epochs`, as `mlp.train` is.
@@ -144,6 +146,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
             self._begin(h, X, classes)
         elif not np.array_equal(classes, self.classes_):
             raise ValueError(f"y: expected the classes {self.classes_} with warm_start, got {classes}")
+        self._check_network(h)
         self._optimizer = optimizer_of(self.model_, h)
         self.history_ = []
         self._learn(X, y, sample_weight, h, self.validation_fraction)
@@ -179,6 +182,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
             self._begin(h, X, expected)
             self._optimizer = optimizer_of(self.model_, h)
             self.history_ = []
+        self._check_network(h)
         # Each call orders its batches in a way of its own.
         h = replace(h, epochs=1, seed=(h.seed + len(self.history_)) % (MAX_SEED + 1))
         self._learn(X, y, sample_weight, h, 0)
@@ -215,18 +219,29 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
 
     def _begin(self, h, X, classes):
         if len(classes) < 2:
-            raise ValueError(f"y: expected at least two classes, got one class, {classes[0]!r}")
+            raise ValueError(f"y: expected at least two classes, got one class, {classes[0]}")
         self.model_ = build(h, X.shape[1], len(classes), X.dtype)
         self.classes_ = classes
+
+    def _check_network(self, h):
+        """Raise a ValueError if parameters describe another network than the one that is to go on learning."""
+        model = self.model_
+        found = {"hidden_sizes": model.sizes[1:-1]} | {name: getattr(model, name) for name in _OF_NETWORK}
+        for name, value in found.items():
+            if getattr(h, name) != value:
+                raise ValueError(f"{name}: expected {value}, as the network was built, got {getattr(h, name)}")
 
     def _learn(self, X, y, sample_weight, h, validation_fraction):
         labels = np.searchsorted(self.classes_, y)
         weights = self._weights(y, sample_weight)
         validate = None
         if validation_fraction:
-            chosen, kept = train_test_split(
-                np.arange(len(X)), test_size=validation_fraction, stratify=labels, random_state=h.seed
-            )
+            try:
+                chosen, kept = train_test_split(
+                    np.arange(len(X)), test_size=validation_fraction, stratify=labels, random_state=h.seed
+                )
+            except ValueError as error:
+                raise ValueError(f"validation_fraction: {validation_fraction} does not suit y ({error})") from error
             X_kept, labels_kept, weights_kept = X[kept], labels[kept], weights[kept]
             X, labels, weights = X[chosen], labels[chosen], weights[chosen]
             if not weights_kept.any():
@@ -255,7 +270,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
 
     def _weights(self, y, sample_weight):
         """What each sample counts in the loss: as the caller and the classes say, 1 on average."""
-        weights = compute_sample_weight(self.class_weight, y)
+        weights = check_sample_weights("class_weight", compute_sample_weight(self.class_weight, y), len(y))
         if sample_weight is not None:
             weights = weights * check_sample_weights("sample_weight", np.asarray(sample_weight, float), len(y))
         if not weights.any():

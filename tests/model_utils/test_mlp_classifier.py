@@ -161,6 +161,15 @@ def test_a_warm_start_begins_where_the_last_fit_ended():
         estimator.set_params(warm_start=True).fit(X[Y < 2], Y[Y < 2])
 
 
+@pytest.mark.parametrize("changed", [{"hidden_sizes": (8,)}, {"activation": "tanh"}, {"dropout": 0.1}])
+def test_a_network_that_goes_on_is_the_one_that_was_built(changed):
+    (name,) = changed
+    estimator = MLPClassifier(**WHOLE, epochs=1, warm_start=True).fit(X, Y).set_params(**changed)
+    for go_on in (estimator.fit, estimator.partial_fit):
+        with pytest.raises(ValueError, match=f"{name}: expected .*, as the network was built"):
+            go_on(X, Y)
+
+
 # Validation and callbacks -------------------------------------------------------------------------------------------
 
 
@@ -217,6 +226,8 @@ def test_a_grid_search_finds_the_setting_that_learns():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"validation_fraction": 0.01}, "validation_fraction: 0.01 does not suit y"),
+        ({"class_weight": {1: -2.0}}, "class_weight: expected"),
         ({"hidden_sizes": (0,)}, "hidden_sizes: expected"),
         ({"activation": "gelu"}, "activation: expected"),
         ({"dropout": 1.0}, "dropout: expected"),
