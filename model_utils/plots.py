@@ -122,15 +122,13 @@ def descent(paths, loss, limits):
     return figure
 
 
-def learning_curves(histories, parts=("train", "validation")):
+def learning_curves(histories):
     """Draw loss and accuracy over the epochs, training dashed and validation solid.
 
     Parameters
     ----------
     histories : dict of str to list of dict
         By model, the rows of `mlp.train`.
-    parts : tuple of str
-        Which of the two.
     """
     styles = {"train": "--", "validation": "-"}
     figure, [axes] = new_figure(3.6, 1, 2)
@@ -138,9 +136,9 @@ def learning_curves(histories, parts=("train", "validation")):
         later_values = []
         for i, (label, history) in enumerate(histories.items()):
             epochs = [row["epoch"] for row in history]
-            for part in parts:
+            for part, style in styles.items():
                 values = [row[f"{part}_{quantity}"] for row in history]
-                ax.plot(epochs, values, styles[part], color=f"C{i}", label=f"{label}, {part}")
+                ax.plot(epochs, values, style, color=f"C{i}", label=f"{label}, {part}")
                 later_values += later(values)
         ax.set(xlabel="epoch", ylabel=quantity)
         ax.grid(alpha=0.3)
