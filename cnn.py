@@ -205,6 +205,8 @@ def save(folder, pair, hyperparameters, classifier_hyperparameters, histories, s
         See `saved_models.save_model`.
     """
     backbone, _, classifier = pair
+    if hyperparameters.end_to_end:
+        classifier_hyperparameters = in_step(classifier_hyperparameters, hyperparameters)
     n_backbone = sum(parameter.numel() for parameter in backbone.parameters())
     description = {
         "kind": "pair",
@@ -224,8 +226,8 @@ def save(folder, pair, hyperparameters, classifier_hyperparameters, histories, s
     history = [{"part": part} | row for part, rows in histories.items() for row in rows]
     saved = SavedModel(pair.state(), description, history, metrics)
     name = Path(folder).name
-    usage = f"""import cnn
-pair, saved = cnn.load("models/cnn/{name}")
+    usage = """import cnn
+pair, saved = cnn.load(folder)
 probabilities = pair.predict_proba(images)"""
     command = _train_command_of(hyperparameters, classifier_hyperparameters, split)
     save_model(folder, saved, partial(model_page.page, name, usage, command, _structure(pair), saved))

@@ -233,7 +233,7 @@ def save(folder, model, hyperparameters, history, split, metrics):
     saved = SavedModel(model.state(), description, history, metrics)
     name = Path(folder).name
     usage = f"""import mlp
-model, saved = mlp.load("models/mlp/{name}")
+model, saved = mlp.load(folder)
 logits = mlp.predict_logits(model, images{", average_views=True" if hyperparameters.average_views else ""})"""
     command = command_line.train_command("mlp.py", hyperparameters, split)
     save_model(folder, saved, partial(model_page.page, name, usage, command, _structure(model), saved))

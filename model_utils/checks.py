@@ -49,7 +49,7 @@ def check_choice(name, value, choices):
 
 def check_flag(name, value):
     """Raise unless `value` is True or False."""
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name}: expected True or False, got {value!r}")
 
 

@@ -123,7 +123,7 @@ def train_command(program, hyperparameters, split, more=()):
     words = ["python", program, "train", *([f"--backbone {backbone}"] if backbone else [])]
     words += [*changed_options(hyperparameters, defaults), *more]
     words += [f"--{part}-size {split[part]}" for part, (default, _) in SPLIT_OPTIONS.items() if split[part] != default]
-    words += [f"--split-seed {split['seed']}"] if split["seed"] else []
+    words += [f"--split-seed {split['seed']}"] if split.get("seed") else []
     return " ".join(words)
 
 

@@ -292,14 +292,16 @@ class MLP:
         """Return what copies and pickles are made of: a view would be copied apart from the vector that it views."""
         kept = ("dtype", "sizes", "activation", "dropout", "batch_norm", "rng", "n_weights", "n_parameters")
         running = [(norm.running_mean, norm.running_var) for norm in self.norms]
-        return {name: getattr(self, name) for name in kept}, self.parameters, self.gradients, running
+        return {name: getattr(self, name) for name in kept}, self.parameters, running
 
     def __setstate__(self, kept):
-        attributes, parameters, gradients, running = kept
+        attributes, parameters, running = kept
         vars(self).update(attributes)
-        self._take_vectors(parameters, gradients)
-        for norm, (mean, var) in zip(self.norms, running, strict=True):
-            norm.running_mean, norm.running_var = mean, var
+        # Some tools hand over arrays that nobody may write to; those are copied, and no others.
+        parameters = np.require(parameters, requirements="W")
+        self._take_vectors(parameters, np.zeros_like(parameters))
+        for norm, arrays in zip(self.norms, running, strict=True):
+            norm.running_mean, norm.running_var = (np.require(array, requirements="W") for array in arrays)
 
     def __repr__(self):
         """Name each step with its formula, its shape and its number of parameters."""

@@ -1,11 +1,13 @@
 """The NumPy MLP as an estimator of scikit-learn: for any table, in pipelines, grid searches and cross-validation."""
 
+import copy
 from dataclasses import fields, replace
 
 import numpy as np
+from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -14,6 +16,7 @@ from model_utils.losses import softmax
 from model_utils.mlp_training import ClassifierHyperparameters, build, optimizer_of, run_epochs
 from model_utils.training import check_batches
 
+_BALANCED = "balanced"
 _OF_NETWORK = ("activation", "dropout", "batch_norm")  # besides its sizes: what stays as it was built
 
 
@@ -34,7 +37,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     epochs               max_iter
     validation_fraction  validation_fraction, with early_stopping=True
     patience             n_iter_no_change, with early_stopping=True
-    seed                 random_state; here always a number, so fits repeat
+    seed                 random_state; always a number, and no ensemble sets it
     batch_size           batch_size
     warm_start           warm_start
     ===================  =======================================================
@@ -63,7 +66,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     ----------
     classes_ : ndarray, shape (K,)
     model_ : MLP
-        In float32 if `fit` was given float32, else in float64.
+        In float32 if the first call was given float32, else in float64.
     history_ : list of dict
         See `run_epochs`; of all calls of `partial_fit` together.
     n_features_in_ : int
@@ -131,7 +134,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         y : array of int or str, shape (N,)
             Their classes.
         sample_weight : array of float, shape (N,), optional
-            How much each sample counts, relative to the others: one of weight 2 as much as two of weight 1.
+            How much each sample counts, relative to the others: one of weight 2 as much as two of weight 1, except in
+            the statistics of batch normalisation.
 
         Returns
         -------
@@ -142,14 +146,15 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         h = self._hyperparameters()
         X, y = self._checked(X, y, reset=not goes_on)
         classes = np.unique(y)
-        if not goes_on:
-            self._begin(h, X, classes)
-        elif not np.array_equal(classes, self.classes_):
+        if goes_on and not np.array_equal(classes, self.classes_):
             raise ValueError(f"y: expected the classes {self.classes_} with warm_start, got {classes}")
-        self._check_network(h)
-        self._optimizer = optimizer_of(self.model_, h)
-        self.history_ = []
-        self._learn(X, y, sample_weight, h, self.validation_fraction)
+        if goes_on:
+            self._check_network(h)
+        labels = np.searchsorted(classes, y)
+        learned, kept = self._split(X, labels, self._weights(y, classes, sample_weight), h)
+        # Nothing is left to refuse: from here on, what was fitted before is replaced.
+        self._begin(h, X, classes, goes_on)
+        self._learn(learned, kept, h)
         return self
 
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -157,10 +162,12 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y
             See `fit`.
         classes : array, shape (K,), optional
             All there will be; the first call needs them unless they are all in its y.
+        sample_weight : array of float, shape (N,), optional
+            How much each sample counts, beside one of weight 1 in this call or another.
 
         Returns
         -------
@@ -168,29 +175,43 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
             Itself.
         """
         h = self._hyperparameters()
-        if h.schedule != "constant" or self.validation_fraction:
+        if h.schedule != "constant" or self.validation_fraction or self.class_weight == _BALANCED:
             raise ValueError(
-                "schedule, validation_fraction: expected constant and 0 for partial_fit, since nobody knows how many "
-                f"calls follow, got {h.schedule} and {self.validation_fraction}"
+                "schedule, validation_fraction, class_weight: expected constant, 0 and not balanced for partial_fit, "
+                f"since nobody knows what follows, got {h.schedule}, {self.validation_fraction} and {self.class_weight}"
             )
         first = not hasattr(self, "model_")
         X, y = self._checked(X, y, reset=first)
         expected = np.unique(y if classes is None else classes) if first else self.classes_
-        if not np.isin(y, expected).all() or (classes is not None and not np.array_equal(np.unique(classes), expected)):
-            raise ValueError(f"classes: expected y to be of the classes {expected}, got {np.unique(y)}")
+        if classes is not None and not np.array_equal(np.unique(classes), expected):
+            raise ValueError(f"classes: expected {expected}, as in the first call, got {np.unique(classes)}")
+        if not np.isin(y, expected).all():
+            raise ValueError(f"y: expected classes of {expected}, got {np.unique(y)}")
+        if not first:
+            self._check_network(h)
+            if h.optimizer != self._begun_with.optimizer:
+                raise ValueError(f"optimizer: expected {self._begun_with.optimizer}, which goes on, got {h.optimizer}")
+        weights = self._weights(y, expected, sample_weight)
+        check_batches(h.batch_norm, h.batch_size, len(X))
         if first:
-            self._begin(h, X, expected)
-            self._optimizer = optimizer_of(self.model_, h)
-            self.history_ = []
-        self._check_network(h)
+            self._begin(h, X, expected, goes_on=False)
+        self._optimizer.weight_decay = h.weight_decay
         # Each call orders its batches in a way of its own.
         h = replace(h, epochs=1, seed=(h.seed + len(self.history_)) % (MAX_SEED + 1))
-        self._learn(X, y, sample_weight, h, 0)
+        try:
+            self._learn((X, np.searchsorted(expected, y), weights), None, h)
+        except BaseException:  # the weights are those before this call; the averages of its steps go, too
+            self._optimizer = optimizer_of(self.model_, h)
+            raise
         return self
 
     def predict_proba(self, X):
         """Return the probabilities of the classes, shape (N, K), of samples, shape (N, D). Each row sums to 1."""
         return softmax(self._logits(X))
+
+    def predict_log_proba(self, X):
+        """Return the logarithms of `predict_proba`, finite where it rounds to 0."""
+        return log_softmax(self._logits(X), axis=1)
 
     def predict(self, X):
         """Return the most probable classes, shape (N,), of samples, shape (N, D)."""
@@ -198,14 +219,19 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[most_probable]
 
     def _logits(self, X):
-        check_is_fitted(self)
-        return self.model_.predict_logits(validate_data(self, X, dtype=(np.float64, np.float32), reset=False))
+        check_is_fitted(self, "model_")
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        return copy.copy(self.model_).predict_logits(X)  # with room of its own: several threads may predict at once
+
+    # Checks
 
     def _hyperparameters(self):
         check_flag("warm_start", self.warm_start)
         check_number("validation_fraction", self.validation_fraction, 0, 1)
         if self.on_epoch is not None:
             check_callable("on_epoch", self.on_epoch)
+        if not (self.class_weight is None or isinstance(self.class_weight, dict) or self.class_weight == _BALANCED):
+            raise ValueError(f"class_weight: expected a dict, {_BALANCED!r} or None, got {self.class_weight!r}")
         names = [field.name for field in fields(ClassifierHyperparameters)]
         h = ClassifierHyperparameters(**{name: getattr(self, name) for name in names})
         if h.patience and not self.validation_fraction:
@@ -217,12 +243,6 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         return X, y
 
-    def _begin(self, h, X, classes):
-        if len(classes) < 2:
-            raise ValueError(f"y: expected at least two classes, got one class, {classes[0]}")
-        self.model_ = build(h, X.shape[1], len(classes), X.dtype)
-        self.classes_ = classes
-
     def _check_network(self, h):
         """Raise a ValueError if parameters describe another network than the one that is to go on learning."""
         model = self.model_
@@ -231,28 +251,61 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
             if getattr(h, name) != value:
                 raise ValueError(f"{name}: expected {value}, as the network was built, got {getattr(h, name)}")
 
-    def _learn(self, X, y, sample_weight, h, validation_fraction):
-        labels = np.searchsorted(self.classes_, y)
-        weights = self._weights(y, sample_weight)
+    def _weights(self, y, classes, sample_weight):
+        """What each sample counts, shape (N,), by the caller and by the weights of the classes, shape (K,)."""
+        if len(classes) < 2:
+            raise ValueError(f"y: expected at least two classes, got one class, {classes[0]}")
+        weights = np.ones(len(y))
+        if sample_weight is not None:
+            weights = check_sample_weights("sample_weight", _as_floats("sample_weight", sample_weight), len(y))
+        if self.class_weight is None:
+            of_class = np.ones(len(classes))
+        elif self.class_weight == _BALANCED:
+            of_class = compute_class_weight(_BALANCED, classes=classes, y=y, sample_weight=weights)
+        else:
+            unknown = set(self.class_weight) - set(classes.tolist())
+            if unknown:
+                raise ValueError(f"class_weight: expected classes of {classes}, got {unknown}")
+            of_class = _as_floats("class_weight", [self.class_weight.get(c, 1) for c in classes.tolist()])
+            check_sample_weights("class_weight", of_class, len(classes))
+        return _not_all_zero(weights * of_class[np.searchsorted(classes, y)], "some sample")
+
+    # Learning
+
+    def _split(self, X, labels, weights, h):
+        """Return (X, labels, weights) to learn from, and to validate with or None; weights are 1 on average in each."""
+        check_batches(h.batch_norm, h.batch_size, len(X))
+        if not self.validation_fraction:
+            return (X, labels, _relative(weights)), None
+        try:
+            parts = train_test_split(
+                np.arange(len(X)), test_size=self.validation_fraction, stratify=labels, random_state=h.seed
+            )
+        except ValueError as error:
+            raise ValueError(f"validation_fraction: {self.validation_fraction} does not suit y ({error})") from error
+        check_batches(h.batch_norm, h.batch_size, len(parts[0]))
+        named = zip(parts, ("some training sample", "some validation sample"), strict=True)
+        return [(X[rows], labels[rows], _relative(_not_all_zero(weights[rows], where))) for rows, where in named]
+
+    def _begin(self, h, X, classes, goes_on):
+        if not goes_on:
+            self.model_ = build(h, X.shape[1], len(classes), X.dtype)
+            self.classes_ = classes
+        self._begun_with = h
+        self._optimizer = optimizer_of(self.model_, h)
+        self.history_ = []
+
+    def _learn(self, learned, kept, h):
+        X, labels, weights = learned
         validate = None
-        if validation_fraction:
-            try:
-                chosen, kept = train_test_split(
-                    np.arange(len(X)), test_size=validation_fraction, stratify=labels, random_state=h.seed
-                )
-            except ValueError as error:
-                raise ValueError(f"validation_fraction: {validation_fraction} does not suit y ({error})") from error
-            X_kept, labels_kept, weights_kept = X[kept], labels[kept], weights[kept]
-            X, labels, weights = X[chosen], labels[chosen], weights[chosen]
-            if not weights_kept.any():
-                raise ValueError("sample_weight: expected one above zero for some validation sample, got none")
+        if kept is not None:
+            X_kept, labels_kept, weights_kept = kept
 
             def validate(objective):
                 logits = self.model_.predict_logits(X_kept)
                 hits = logits.argmax(axis=1) == labels_kept
-                return objective(logits, labels_kept, weights=weights_kept)[0], np.average(hits, weights=weights_kept)
-
-        check_batches(h.batch_norm, h.batch_size, len(X))
+                loss, _ = objective(logits, labels_kept, weights=weights_kept)
+                return loss, float(np.average(hits, weights=weights_kept))
 
         def epoch_batches(rng):
             order = rng.permutation(len(X))
@@ -268,11 +321,37 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
 
         run_epochs(self.model_, epoch_batches, len(X), validate, h, on_epoch, self._optimizer)
 
-    def _weights(self, y, sample_weight):
-        """What each sample counts in the loss: as the caller and the classes say, 1 on average."""
-        weights = check_sample_weights("class_weight", compute_sample_weight(self.class_weight, y), len(y))
-        if sample_weight is not None:
-            weights = weights * check_sample_weights("sample_weight", np.asarray(sample_weight, float), len(y))
-        if not weights.any():
-            raise ValueError("sample_weight, class_weight: expected one above zero for some sample, got none")
-        return weights / weights.mean()
+    # Copies and pickles
+
+    def __getstate__(self):
+        """Return the state with no more of the optimizer than it cannot be made again from."""
+        state = super().__getstate__()
+        if "_optimizer" in state:
+            state["_optimizer"] = self._optimizer.averages, self._optimizer.n_steps
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if hasattr(self, "_optimizer"):
+            averages, n_steps = self._optimizer
+            self._optimizer = optimizer_of(self.model_, self._begun_with)
+            self._optimizer.averages[:], self._optimizer.n_steps = averages, n_steps
+
+
+def _as_floats(name, values):
+    try:
+        return np.asarray(values, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected numbers ({error})") from error
+
+
+def _not_all_zero(weights, where):
+    if not weights.any():
+        raise ValueError(f"sample_weight, class_weight: expected one above zero for {where}, got none")
+    return weights
+
+
+def _relative(weights):
+    """Scale weights to a mean of 1; first to a largest of 1, for the mean of huge ones is infinite."""
+    weights = weights / weights.max()
+    return weights / weights.mean()

@@ -92,9 +92,9 @@ def run_epochs(model, batches, n_train, validate, hyperparameters, on_epoch=None
     Returns
     -------
     list of dict
-        The history: epoch, train_loss and train_accuracy (means over the epoch's batches, as the weights changed,
-        with dropout and augmentation), validation_loss and validation_accuracy unless nothing is validated,
-        learning_rate and seconds.
+        The history: epoch, train_loss and train_accuracy (means over the epoch's rows, by their weights, as the
+        network changed, with dropout and augmentation), validation_loss and validation_accuracy unless nothing is
+        validated, learning_rate and seconds.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def run_epochs(model, batches, n_train, validate, hyperparameters, on_epoch=None
     try:
         for epoch in range(1, h.epochs + 1):
             started = time.perf_counter()
-            loss_sum = n_correct = 0
+            loss_sum = correct = total = 0
             for step, (x, labels, weights) in enumerate(batches(rng)):
                 logits = model.forward(x, training=True)
                 loss, dlogits = objective(logits, labels, weights=weights)
@@ -123,9 +123,11 @@ def run_epochs(model, batches, n_train, validate, hyperparameters, on_epoch=None
                 learning_rate = h.learning_rate * schedule(share_done)
                 optimizer.step(learning_rate)
                 loss_sum += loss * len(x)
-                n_correct += int(np.count_nonzero(logits.argmax(axis=1) == labels))
+                is_correct = logits.argmax(axis=1) == labels
+                correct += np.count_nonzero(is_correct) if weights is None else float(weights @ is_correct)
+                total += len(x) if weights is None else float(weights.sum())
 
-            row = {"epoch": epoch, "train_loss": loss_sum / n_train, "train_accuracy": n_correct / n_train}
+            row = {"epoch": epoch, "train_loss": loss_sum / total, "train_accuracy": correct / total}
             if validate is not None:
                 row["validation_loss"], row["validation_accuracy"] = validate(objective)
                 check_loss(row["validation_loss"], f"epoch {epoch}, validation", h.learning_rate)

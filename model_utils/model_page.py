@@ -24,7 +24,7 @@ def page(name, usage, command, structure, saved, weights_sha256):
     name : str
         Of the folder.
     usage : str
-        Python code that loads the model and predicts.
+        Python code that loads the model from `folder`, and predicts for `images`.
     command : str
         What trains such a model.
     structure, saved, weights_sha256
@@ -38,7 +38,7 @@ def page(name, usage, command, structure, saved, weights_sha256):
     test = saved.metrics["test"]
     text = f"""# {name}
 
-Test accuracy **{test["accuracy"]:.4f}**. To load it, in the folder of `mlp.py` and `cnn.py`:
+Test accuracy **{test["accuracy"]:.4f}**. To load it, with `folder` the path of this folder:
 
 ```python
 {usage}

@@ -247,7 +247,8 @@ def weights_sha256(folder):
         If model.json is missing or damaged.
     """
     _, sums, _ = _read(folder)
-    return sums[WEIGHTS]
+    with naming(folder, "damaged"):
+        return sums[WEIGHTS]
 
 
 def versions(*packages):

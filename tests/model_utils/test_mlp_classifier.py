@@ -1,16 +1,21 @@
 """The MLP as an estimator: scikit-learn's own checks, its tools around it, and its own MLP on its own digits."""
 
+import copy
 import inspect
 import pickle
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score, train_test_split
 from sklearn.neural_network import MLPClassifier as ScikitLearnMLP
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -78,7 +83,8 @@ def test_a_weight_of_two_is_the_sample_twice_and_of_zero_is_no_sample(objective)
     weighted = clone(estimator).fit(X, Y, sample_weight=counts)
     repeated = clone(estimator).fit(np.repeat(X, counts, axis=0), np.repeat(Y, counts))
     np.testing.assert_allclose(weighted.model_.parameters, repeated.model_.parameters, rtol=1e-8, atol=1e-10)
-    assert weighted.history_[-1]["train_loss"] == pytest.approx(repeated.history_[-1]["train_loss"])
+    for quantity in ("train_loss", "train_accuracy"):
+        assert weighted.history_[-1][quantity] == pytest.approx(repeated.history_[-1][quantity])
 
 
 def test_weights_count_relative_to_each_other():
@@ -98,12 +104,55 @@ def test_class_weight_is_the_weight_of_each_sample_of_a_class():
     assert np.mean(given.predict(x) == 3) > 2 * np.mean(balanced.predict(x) == 3)
 
 
+def test_balanced_classes_count_samples_by_their_weights():
+    counts = np.random.default_rng(0).integers(0, 3, len(X))
+    estimator = MLPClassifier(**WHOLE, epochs=5, class_weight="balanced")
+    weighted = clone(estimator).fit(X, Y, sample_weight=counts)
+    repeated = clone(estimator).fit(np.repeat(X, counts, axis=0), np.repeat(Y, counts))
+    np.testing.assert_allclose(weighted.model_.parameters, repeated.model_.parameters, rtol=1e-8, atol=1e-10)
+
+
+def test_huge_weights_are_weights():
+    huge, ones = (MLPClassifier(**WHOLE, epochs=3).fit(X, Y, sample_weight=w * np.ones(300)) for w in (1e307, 1))
+    np.testing.assert_allclose(huge.model_.parameters, ones.model_.parameters)
+
+
+def test_weights_of_the_samples_kept_apart_are_no_weights_of_the_others():
+    settings = {"hidden_sizes": (16,), "validation_fraction": 0.2}
+    learned, kept = train_test_split(np.arange(300), test_size=0.2, stratify=Y, random_state=0)
+    weights = np.ones(300)
+    weights[kept] = 100
+    heavy = MLPClassifier(**settings, epochs=3).fit(X, Y, sample_weight=weights)
+    light = MLPClassifier(**settings, epochs=3).fit(X, Y)
+    np.testing.assert_array_equal(heavy.model_.parameters, light.model_.parameters)
+    for rows, where in ((learned, "validation"), (kept, "training")):
+        weights = np.zeros(300)
+        weights[rows] = 1
+        with pytest.raises(ValueError, match=f"above zero for some {where} sample"):
+            MLPClassifier(**settings).fit(X, Y, sample_weight=weights)
+
+
+def test_class_weight_counts_between_parts_with_one_class_each():
+    def train(class_weight=None, weight_of_3=1.0):
+        estimator = MLPClassifier(hidden_sizes=(16,), class_weight=class_weight)
+        for k in range(10):
+            weights = np.full(np.count_nonzero(Y == k), weight_of_3 if k == 3 else 1.0)
+            estimator.partial_fit(X[Y == k], Y[Y == k], range(10), weights)
+        return estimator.model_.parameters
+
+    np.testing.assert_array_equal(train({3: 5.0}), train(weight_of_3=5.0))
+    assert not np.allclose(train({3: 5.0}), train())
+    with pytest.raises(ValueError, match=r"class_weight: expected .* not balanced for partial_fit"):
+        train("balanced")
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
         (np.ones(3), r"sample_weight: expected shape \(300,\)"),
         (np.r_[-1.0, np.ones(299)], "sample_weight: expected finite numbers of at least 0"),
         (np.r_[np.nan, np.ones(299)], "sample_weight: expected finite numbers of at least 0"),
+        (["a"] * 300, "sample_weight: expected numbers"),
         (np.zeros(300), "sample_weight, class_weight: expected one above zero"),
     ],
 )
@@ -126,12 +175,57 @@ def test_partial_fit_goes_on_as_if_it_had_never_stopped(optimizer):
     assert [row["epoch"] for row in parts.history_] == [1, 2, 3, 4, 5, 6]
 
 
-def test_partial_fit_goes_on_after_a_pickle():
+def through_joblib(estimator):
+    """Written to a file, and read from it as memory that nobody may write to."""
+    with tempfile.TemporaryDirectory() as folder:
+        joblib.dump(estimator, f"{folder}/estimator")
+        return joblib.load(f"{folder}/estimator", mmap_mode="r")
+
+
+@pytest.mark.parametrize("copied", [lambda e: pickle.loads(pickle.dumps(e)), copy.deepcopy, through_joblib])
+def test_partial_fit_goes_on_in_a_copy(copied):
     through, straight = (MLPClassifier(hidden_sizes=(16,), batch_norm=True, dropout=0.1) for _ in range(2))
     for part in np.array_split(np.arange(300), 3):
-        through = pickle.loads(pickle.dumps(through.partial_fit(X[part], Y[part], classes=range(10))))
+        through = copied(through.partial_fit(X[part], Y[part], classes=range(10)))
         straight.partial_fit(X[part], Y[part], classes=range(10))
     np.testing.assert_array_equal(through.predict_proba(X), straight.predict_proba(X))
+
+
+def test_a_part_that_diverges_is_forgotten():
+    estimator = MLPClassifier(hidden_sizes=(16,)).partial_fit(X, Y)
+    with pytest.raises(TrainingDiverged):
+        estimator.partial_fit(X * 1e200, Y)
+    for _ in range(40):
+        estimator.partial_fit(X, Y)
+    assert estimator.score(X, Y) > 0.9
+
+
+def test_several_threads_predict_at_once():
+    x = np.tile(X, (30, 1))
+    estimator = MLPClassifier(hidden_sizes=(64, 32), batch_norm=True, epochs=2).fit(X, Y)
+    expected = estimator.predict_proba(x)
+    with ThreadPoolExecutor(4) as threads:
+        for probabilities in threads.map(lambda _: estimator.predict_proba(x), range(8)):
+            np.testing.assert_array_equal(probabilities, expected)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [{"sample_weight": -np.ones(300)}, {"class_weight": {77: 1.0}}, {"batch_norm": True, "batch_size": 299}],
+)
+def test_what_is_refused_leaves_what_was_fitted(refused):
+    estimator = MLPClassifier(hidden_sizes=(16,), epochs=3).fit(X, Y)
+    expected = estimator.predict_proba(X)
+    weights = refused.get("sample_weight")
+    changed = {name: value for name, value in refused.items() if name != "sample_weight"}
+    with pytest.raises(ValueError, match=r"sample_weight|class_weight|batch_size"):
+        estimator.set_params(**changed).fit(X, Y % 5, sample_weight=weights)
+    np.testing.assert_array_equal(estimator.predict_proba(X), expected)
+    unfitted = MLPClassifier(**changed)
+    with pytest.raises(ValueError, match=r"sample_weight|class_weight|batch_size"):
+        unfitted.fit(X, Y, sample_weight=weights)
+    with pytest.raises(NotFittedError):
+        unfitted.predict(X)
 
 
 def test_classes_that_come_later_are_named_first():
@@ -140,15 +234,15 @@ def test_classes_that_come_later_are_named_first():
     for _ in range(30):
         estimator.partial_fit(X, Y)
     assert estimator.score(X, Y) > 0.9
-    with pytest.raises(ValueError, match=r"classes: expected y to be of the classes \[0 1 2 3 4\], got \[5 6 7 8 9\]"):
+    with pytest.raises(ValueError, match=r"y: expected classes of \[0 1 2 3 4\], got \[5 6 7 8 9\]"):
         MLPClassifier().partial_fit(X[low], Y[low]).partial_fit(X[~low], Y[~low])
-    with pytest.raises(ValueError, match="classes: expected y to be of the classes"):
+    with pytest.raises(ValueError, match=r"classes: expected \[0 .* 9\], as in the first call, got \[0 1\]"):
         estimator.partial_fit(X, Y, classes=[0, 1])
 
 
 @pytest.mark.parametrize("settings", [{"schedule": "cosine"}, {"validation_fraction": 0.2}])
 def test_partial_fit_refuses_what_needs_to_know_the_end(settings):
-    with pytest.raises(ValueError, match="schedule, validation_fraction: expected constant and 0 for partial_fit"):
+    with pytest.raises(ValueError, match="schedule, validation_fraction, class_weight: expected constant, 0 and not"):
         MLPClassifier(**settings).partial_fit(X, Y)
 
 
@@ -159,6 +253,12 @@ def test_a_warm_start_begins_where_the_last_fit_ended():
     assert estimator.set_params(warm_start=False).fit(X, Y).history_[0]["train_loss"] > 2
     with pytest.raises(ValueError, match=r"y: expected the classes .* with warm_start, got \[0 1\]"):
         estimator.set_params(warm_start=True).fit(X[Y < 2], Y[Y < 2])
+
+
+def test_another_optimizer_does_not_go_on_where_the_first_one_was():
+    estimator = MLPClassifier(hidden_sizes=(16,)).partial_fit(X, Y).set_params(optimizer="adam")
+    with pytest.raises(ValueError, match="optimizer: expected momentum, which goes on, got adam"):
+        estimator.partial_fit(X, Y)
 
 
 @pytest.mark.parametrize("changed", [{"hidden_sizes": (8,)}, {"activation": "tanh"}, {"dropout": 0.1}])
@@ -174,8 +274,14 @@ def test_a_network_that_goes_on_is_the_one_that_was_built(changed):
 
 
 def test_the_epoch_that_is_best_on_samples_kept_apart_stays():
-    estimator = MLPClassifier(hidden_sizes=(16,), epochs=60, validation_fraction=0.2, patience=3).fit(X, Y)
+    after_epochs = []
+    estimator = MLPClassifier(hidden_sizes=(16,), epochs=60, validation_fraction=0.2, patience=3)
+    estimator.set_params(on_epoch=lambda _: after_epochs.append(estimator.model_.parameters.copy())).fit(X, Y)
     accuracies = [row["validation_accuracy"] for row in estimator.history_]
+    _, kept = train_test_split(np.arange(300), test_size=0.2, stratify=Y, random_state=0)
+    assert estimator.score(X[kept], Y[kept]) == pytest.approx(max(accuracies))
+    np.testing.assert_array_equal(estimator.model_.parameters, after_epochs[np.argmax(accuracies)])
+    assert not np.array_equal(estimator.model_.parameters, after_epochs[-1])
     assert len(accuracies) == int(np.argmax(accuracies)) + 1 + 3 < 60
     with pytest.raises(ValueError, match="patience: expected 0 without a validation_fraction, got 3"):
         MLPClassifier(patience=3).fit(X, Y)
@@ -212,6 +318,7 @@ def test_names_of_classes_and_columns():
     assert list(estimator.classes_) == sorted(set(names))
     assert list(estimator.feature_names_in_) == list(table.columns)
     np.testing.assert_allclose(estimator.predict_proba(table).sum(axis=1), 1)
+    np.testing.assert_allclose(np.exp(estimator.predict_log_proba(table)), estimator.predict_proba(table))
     with pytest.raises(ValueError, match="feature names"):
         estimator.predict(table.rename(columns={"pixel 0": "pixel"}))
 

@@ -11,7 +11,7 @@ from PIL import Image
 import cnn
 import mlp
 from data_preparation import N_OFFICIAL_TRAIN
-from experiments import MODELS, ROOT
+from experiments import MODELS
 from model_utils import backbones, command_line
 from model_utils.model_page import CONFUSION, CURVES, PAGE
 from model_utils.saved_models import WEIGHTS, load_facts
@@ -53,12 +53,11 @@ def test_the_command_on_the_page_trains_such_a_model(folder):
 
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
-def test_the_code_on_the_page_loads_a_model_that_is_as_good_as_the_page_says(kind, official, monkeypatch):
+def test_the_code_on_the_page_loads_a_model_that_is_as_good_as_the_page_says(kind, official):
     """The smallest of its kind; a thousand test images are enough to tell it from another model."""
-    monkeypatch.chdir(ROOT)
     folder = min((f for f in KEPT if f.parent.name == kind), key=lambda f: (f / WEIGHTS).stat().st_size)
     images, labels = (part[N_OFFICIAL_TRAIN : N_OFFICIAL_TRAIN + 1000] for part in official)
-    names = {"images": images}
+    names = {"images": images, "folder": folder}
     exec(block(page_of(folder), "python"), names)
     answers = names["logits" if kind == "mlp" else "probabilities"]
     stated = float(re.search(r"Test accuracy \*\*(.*)\*\*", page_of(folder))[1])
