@@ -81,7 +81,7 @@ def facts(structure, saved, weights_sha256):
     """
     description, metrics = saved.description, saved.metrics
     chosen = ("hyperparameters", "mlp_hyperparameters", "split", "trained_on", "versions")
-    tables = [markdown_table([name, "value"], description[name].items()) for name in chosen if description.get(name)]
+    tables = [_facts_table(name, description[name]) for name in chosen if description.get(name)]
     sizes = f"{description['n_parameters']:,} parameters, {description['multiply_adds']:,} multiply-adds a prediction"
     others = [f"{text} {metrics[part]['accuracy']:.4f}" for part, text in OTHER_ACCURACIES.items() if part in metrics]
     return "\n\n".join(
@@ -105,6 +105,11 @@ def facts(structure, saved, weights_sha256):
 def as_code(text):
     """Return a text as Markdown that keeps its lines."""
     return textwrap.indent(text, "    ")
+
+
+def _facts_table(name, values):
+    rows = [(k, " ".join(map(str, v)) if isinstance(v, list | tuple) else v) for k, v in values.items()]
+    return markdown_table([name, "value"], rows)
 
 
 def _histories(saved):

@@ -506,10 +506,11 @@ def test_inspect_shows_layers_and_metrics(saved_folder, capsys):
     assert re.search(r"layers\.4\.convolution +\| Conv2d +\| 8 x 2 x 2 +\| 576 +\| 2,304", shown)
     assert "MLP 16-16-10" in shown
     assert re.search(r"multiply-adds", shown)
-    assert re.search(r"\| channels +\| \[4, 8, 8, 8, 8\]", shown)
+    assert re.search(r"\| channels +\| 4 8 8 8 8 ", shown)
     metrics = load_model(saved_folder, kind="pair").metrics
     assert f"test accuracy of the backbone's own head {metrics['head_test']['accuracy']:.4f}\n" in shown
     assert shown.endswith(f"test accuracy {metrics['test']['accuracy']:.4f}\n")
+    assert (saved_folder / "README.md").read_text().endswith(shown.split("\n\n", 1)[1])
 
 
 def test_predict_names_the_garment_in_a_picture(saved_folder, splits, tmp_path, capsys):
