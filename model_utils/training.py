@@ -25,11 +25,11 @@ def check_loss(loss, where, learning_rate):
         )
 
 
-def check_batches(batch_norm, batch_size, n):
-    """Raise a ValueError if batch normalisation would meet a batch of one of the n samples, which has no spread."""
-    if batch_norm and (n % batch_size == 1 or batch_size == 1):
+def check_batches(batch_norm, batch_size, n_samples):
+    """Raise a ValueError if batch normalisation would meet a batch of one sample, which has no spread."""
+    if batch_norm and (n_samples % batch_size == 1 or batch_size == 1):
         raise ValueError(
-            f"batch_size: expected one that leaves no sample alone for batch normalisation, got {batch_size} for {n:,}"
+            f"batch_size: expected one that leaves no sample alone for batch normalisation, got {batch_size} for {n_samples:,}"
         )
 
 

@@ -419,7 +419,7 @@ CALLS = {
     ),
     "check_batches": Call(
         check_batches,
-        {"batch_norm": True, "batch_size": 8, "n_images": 20},
+        {"batch_norm": True, "batch_size": 8, "n_samples": 20},
         {"batch_size": (1, 19)},
     ),
     "measure": Call(
