@@ -29,7 +29,8 @@ def check_batches(batch_norm, batch_size, n_samples):
     """Raise a ValueError if batch normalisation would meet a batch of one sample, which has no spread."""
     if batch_norm and (n_samples % batch_size == 1 or batch_size == 1):
         raise ValueError(
-            f"batch_size: expected one that leaves no sample alone for batch normalisation, got {batch_size} for {n_samples:,}"
+            "batch_size: expected one that leaves no sample alone for batch normalisation, "
+            f"got {batch_size} for {n_samples:,}"
         )
 
 
