@@ -1,6 +1,6 @@
 """Train a convolutional backbone, extract its features, and hand them to the NumPy MLP: as functions, or as a command.
 
-The command line, each with --help:
+The commands, each with --help:
 
     python cnn.py train --channels 16 32 64 128 256 --epochs 24
     python cnn.py evaluate models/cnn/NAME
@@ -48,7 +48,7 @@ from model_utils.saved_models import (
 )
 from model_utils.training import EpochBar, TrainingDiverged, best_epoch, check_batches, measure
 
-# What classifies the features unless something else is asked for.
+# The default hyperparameters of the MLP that classifies the features.
 CLASSIFIER = mlp.ClassifierHyperparameters(
     hidden_sizes=(256, 128, 64, 32, 16),
     init="Xavier",
@@ -66,12 +66,12 @@ def build(hyperparameters, classifier_hyperparameters=CLASSIFIER):
     ----------
     hyperparameters : BackboneHyperparameters
     classifier_hyperparameters : mlp.ClassifierHyperparameters
-        Of the MLP that is the head of a backbone to be trained end to end.
+        Of the MLP that is the head, if the backbone is trained end to end.
 
     Raises
     ------
     ImportError, WeightsError
-        If a package that it needs is not installed, or its ImageNet weights are unavailable.
+        If a package that the backbone needs is not installed, or its ImageNet weights are unavailable.
     """
     h = hyperparameters
     check_is("classifier_hyperparameters", classifier_hyperparameters, mlp.ClassifierHyperparameters)
@@ -85,7 +85,7 @@ def build(hyperparameters, classifier_hyperparameters=CLASSIFIER):
 
 
 def in_step(classifier_hyperparameters, hyperparameters):
-    """Return an MLP's hyperparameters with what two that are trained end to end have in common, the backbone's."""
+    """Return the MLP's hyperparameters, with those that end-to-end training shares taken from the backbone."""
     shared = ("label_smoothing", "batch_size", "epochs", "patience", "seed")
     return replace(classifier_hyperparameters, **{name: getattr(hyperparameters, name) for name in shared})
 
@@ -96,8 +96,8 @@ def in_step(classifier_hyperparameters, hyperparameters):
 def train_pair(backbone, splits, hyperparameters, classifier_hyperparameters, checkpoint=None):
     """Train a backbone and the MLP on its features, with progress bars, and measure both.
 
-    A backbone that is not frozen learns through a linear head, and then the MLP learns from its features; or both learn
-    together, end to end.
+    A backbone that is not frozen is trained with a linear head, and then the MLP is trained on its features; or both
+    are trained together, end to end.
 
     Parameters
     ----------
@@ -113,16 +113,16 @@ def train_pair(backbone, splits, hyperparameters, classifier_hyperparameters, ch
     -------
     pair : Pair
     histories : dict of str to list of dict
-        {"backbone": from `train`, empty if it is frozen, "mlp": from `mlp.train`, empty if it learned end to end}.
+        {"backbone": from `train`, empty if it is frozen, "mlp": from `mlp.train`, empty if trained end to end}.
     metrics : dict
-        See `save`. The test images are read once the training is over.
+        See `save`. The test images are used only after training.
     """
     h, mlp_h = hyperparameters, classifier_hyperparameters
     check_is("backbone", backbone, Backbone)
     check_is("splits", splits, Splits)
     check_is("hyperparameters", h, BackboneHyperparameters)
     check_is("classifier_hyperparameters", mlp_h, mlp.ClassifierHyperparameters)
-    if not h.end_to_end:  # what cannot be built is refused before the backbone is trained
+    if not h.end_to_end:  # so that an impossible MLP raises before the backbone is trained
         classifier = mlp.build(mlp_h, backbone.n_features)
     histories = {"backbone": [], "mlp": []}
     if not h.frozen:
@@ -139,9 +139,9 @@ def train_pair(backbone, splits, hyperparameters, classifier_hyperparameters, ch
 
 
 def pair_of(backbone):
-    """Return the pair of a backbone and the MLP that is its head; from then on the backbone has no head.
+    """Return the pair of a backbone and the MLP that is its head; the backbone loses its head.
 
-    The MLP has learned from the features as they are, and goes on reading them so: nothing is standardised.
+    The MLP was trained on features that were not standardised, so the pair does not standardise them either.
     """
     classifier, backbone.head = backbone.head.mlp, nn.Identity()
     return Pair(backbone, Standardizer.identity(backbone.n_features), classifier)
@@ -155,7 +155,7 @@ def measure_pair(pair, splits, feature_splits=None):
     pair : Pair
     splits : Splits
     feature_splits : list of Split, optional
-        The standardised features, where they have been extracted already.
+        The standardised features, if they have already been extracted.
     """
     check_is("pair", pair, Pair)
     check_is("splits", splits, Splits)
@@ -178,12 +178,12 @@ def measure_pair(pair, splits, feature_splits=None):
 
 
 def pair_name(hyperparameters, classifier_hyperparameters):
-    """Return the folder name of a saved pair: that of the backbone, and the MLP's own."""
+    """Return the folder name of a saved pair: the name of the backbone, then that of the MLP."""
     return f"{hyperparameters.name}_{classifier_hyperparameters.name}"
 
 
 def save(folder, pair, hyperparameters, classifier_hyperparameters, histories, split, metrics):
-    """Write a pair to `folder`, with all it takes to know it and to make it again.
+    """Write a pair to `folder`, with everything needed to describe it and to train it again.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def save(folder, pair, hyperparameters, classifier_hyperparameters, histories, s
     hyperparameters : BackboneHyperparameters
     classifier_hyperparameters : mlp.ClassifierHyperparameters
     histories : dict of str to list of dict
-        As from `train_pair`.
+        From `train_pair`.
     split : dict
         The arguments of `load_splits`.
     metrics : dict
@@ -254,7 +254,7 @@ def load(folder, device=None):
     Raises
     ------
     SavedModelError
-        If the folder does not hold a whole pair.
+        If the folder does not hold a complete pair.
     ValueError, ImportError
         If the device, or a package that the backbone needs, is unavailable.
     """
@@ -274,7 +274,7 @@ def load(folder, device=None):
         mlp_h = mlp.ClassifierHyperparameters.from_json(description["mlp_hyperparameters"])
         mlp.check_sizes(sizes, mlp_h.hidden_sizes)
         Pair.check_state(saved.weights, untrained(backbones.outline), state_layout(sizes, mlp_h.batch_norm))
-        # With random weights, whatever they were at first: those that were saved take their place.
+        # Random weights will do, since the saved ones replace them.
         pair = Pair.from_state(saved.weights, untrained(backbones.build), mlp.build(mlp_h, sizes[0]))
     pair.backbone.trained_on = description["trained_on"]
     pair.backbone.to(device)
@@ -299,19 +299,19 @@ def _parser():
         "train",
         help="train a backbone, then an MLP on its features, measure the pair on the test images and save it",
         description="Train a backbone, keep the weights that were best on validation, train the NumPy MLP on its "
-        "features, measure both once on the test images, and save them together in a folder named after what is in "
-        "it. After each epoch a checkpoint is written beside it: whatever ends the training, --resume goes on.",
+        "features, measure both once on the test images, and save them together in a folder named after their "
+        "hyperparameters. After each epoch a checkpoint is written beside it; --resume continues from there.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     command_line.add_backbone_options(command, BACKBONES)
     command_line.add_options(command.add_argument_group("the MLP"), CLASSIFIER, "mlp_")
     command_line.add_training_options(command, "models/cnn")
-    command.add_argument("--resume", action="store_true", help="go on with an interrupted training")
+    command.add_argument("--resume", action="store_true", help="continue an interrupted training run")
     command.set_defaults(command=_train_command)
     readers = command_line.add_readers(commands, _evaluate_command, _inspect_command, _predict_command)
     evaluate, _, predict = readers
     for reader in (command, evaluate, predict):
-        reader.add_argument("--device", choices=DEVICES, help="where the backbone runs; the fastest one if not given")
+        reader.add_argument("--device", choices=DEVICES, help="where the backbone runs; the fastest one by default")
     text = "write a saved pair as one ONNX file, which runs without Python"
     export = command_line.add_reader(commands, "export", _export_command, text)
     export.add_argument("onnx_file", type=Path, help="the file to write, such as pair.onnx")
@@ -326,20 +326,20 @@ def _train_command(args):
     split = command_line.read_split(args)
     folder = args.models_dir / pair_name(h, mlp_h)
     command_line.check_name(folder)
-    check_split_sizes(**split)  # before a network is built, or its weights are fetched
+    check_split_sizes(**split)  # before a network is built or its weights are fetched
     backbone = build(h, mlp_h).to(choose_device(args.device))
     splits = load_splits(**split)
     check_batches(mlp_h.batch_norm, mlp_h.batch_size, len(splits.train.labels))
-    # Of the backbone alone: whatever becomes of its MLP, the trained backbone is not lost.
+    # It holds the backbone alone, so that the trained backbone is not lost if something goes wrong with its MLP.
     checkpoint = args.models_dir / f"{h.name}.checkpoint.tmp"
-    with command_line.reserved(checkpoint, "a backbone of this name, with this MLP or another,"):
+    with command_line.reserved(checkpoint, "a backbone of this name, with this MLP or another"):
         command_line.check_folder_is_free(folder, args.overwrite)
         if args.resume and not is_saved(checkpoint):
-            raise ValueError(f"{checkpoint}: no such folder, so there is no training to resume")
+            raise ValueError(f"{checkpoint}: no such folder, so there is no training run to resume")
         if is_saved(checkpoint) and not args.resume:
             if not args.overwrite:
                 raise ValueError(
-                    f"{checkpoint} is of an interrupted training; --resume goes on, --overwrite starts again"
+                    f"{checkpoint} is from an interrupted training run; --resume continues it, --overwrite starts again"
                 )
             remove_saved(checkpoint)
         try:
@@ -347,7 +347,7 @@ def _train_command(args):
             command_line.save_or_rescue(lambda place: save(place, pair, h, mlp_h, histories, split, metrics), folder)
         except (KeyboardInterrupt, NotSavedError):
             if is_saved(checkpoint):
-                print(f"cnn.py: {checkpoint} is kept; go on with --resume", file=sys.stderr)
+                print(f"cnn.py: {checkpoint} is kept; continue with --resume", file=sys.stderr)
             raise
         remove_saved(checkpoint)
     print(f"saved in {folder}")
@@ -385,7 +385,7 @@ def _predict_command(args):
 def _export_command(args):
     pair, _ = load(args.folder, "cpu")
     export_onnx(args.onnx_file, *pair)
-    print(f"images, uint8 of shape (N, 28, 28), to logits: {args.onnx_file}")
+    print(f"saved in {args.onnx_file}: it turns images, uint8 of shape (N, 28, 28), into logits")
     return 0
 
 

@@ -1,7 +1,7 @@
 """Fashion-MNIST from the files on disk to batches: load, check, split, scale, flatten, augment, batch.
 
-Two roads lead to the same images, labels and split: `load_splits` with NumPy alone, and `load_dataloaders` with
-torchvision. Images stay uint8 of shape (N, 28, 28); `preprocess` turns them into the inputs of the MLP.
+Two functions give the same images, labels and split: `load_splits` as NumPy arrays, `load_dataloaders` as PyTorch
+DataLoaders. The NumPy images are uint8 of shape (N, 28, 28); `preprocess` turns them into the inputs of the MLP.
 """
 
 import gzip
@@ -45,7 +45,7 @@ N_OFFICIAL_TRAIN, N_OFFICIAL = 60_000, 70_000
 
 
 class DataError(Exception):
-    """A data file is missing, damaged or not what its name promises, and could not be replaced."""
+    """A data file is missing, damaged or not what its name says, and could not be replaced."""
 
 
 class Split(NamedTuple):
@@ -56,7 +56,7 @@ class Split(NamedTuple):
     images : ndarray of uint8, shape (N, 28, 28)
         0 is the black background.
     labels : ndarray of int64, shape (N,)
-        Positions in `CLASS_NAMES`.
+        Indices into `CLASS_NAMES`.
     """
 
     images: np.ndarray
@@ -75,7 +75,7 @@ class Splits(NamedTuple):
 
 
 def read_checked(name, data_dir=DATA_DIR):
-    """Read one official file, fetching it again first if it is missing or damaged.
+    """Read one official file; download it first if it is missing or damaged.
 
     Parameters
     ----------
@@ -87,12 +87,12 @@ def read_checked(name, data_dir=DATA_DIR):
     Returns
     -------
     bytes
-        The gzip-compressed content, of the published MD5 sum.
+        The gzip-compressed content, with the published MD5 sum.
 
     Raises
     ------
     DataError
-        If the file is not right on disk and no mirror delivers it. The file on disk is left as it was.
+        If the file is missing or damaged and no mirror has a good copy. The file on disk is left as it was.
     """
     checks.check_choice("name", name, MD5)
     checks.check_path("data_dir", data_dir)
@@ -115,7 +115,7 @@ def _download(path, found):
 
     path.parent.mkdir(parents=True, exist_ok=True)
     failures = []
-    # A download becomes the file only once its checksum is right: a broken one dies with its temporary folder.
+    # A download replaces the file only if its checksum is right; a broken one is deleted with its temporary folder.
     with tempfile.TemporaryDirectory(dir=path.parent, suffix=".tmp") as folder:
         for mirror in FashionMNIST.mirrors:
             print(f"{path.name}: {found}; fetching it from {mirror}")
@@ -134,7 +134,7 @@ def _download(path, found):
 
 
 def parse_idx(content, name):
-    """Decode an IDX file, the format of MNIST (Y. LeCun et al., 1998), of unsigned bytes.
+    """Decode an IDX file of unsigned bytes, the format of MNIST (Y. LeCun et al., 1998).
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def parse_idx(content, name):
         Two zero bytes, the element type, the number of dimensions, each dimension as a big-endian 32-bit integer,
         then the elements, the last dimension changing fastest.
     name : str
-        For error messages. A name with "labels" in it holds labels, any other holds images.
+        For error messages. If the name contains "labels", the file holds labels, otherwise images.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def parse_idx(content, name):
     Raises
     ------
     DataError
-        If the magic number, the element type, the dimensions, the length or a label is not as it should be.
+        If the magic number, the element type, the dimensions, the length or a label is wrong.
     """
     checks.check_is("content", content, bytes)
     checks.check_is("name", name, str)
@@ -202,7 +202,7 @@ def load_official(data_dir=DATA_DIR):
 
 
 def split_indices(labels, train=48_000, validation=12_000, test="official", seed=0):
-    """Choose which of the 70,000 images train, validate and test. Every class has the same share in each part.
+    """Split the indices of the 70,000 images into three parts; every class has the same share in each part.
 
     Parameters
     ----------
@@ -211,21 +211,21 @@ def split_indices(labels, train=48_000, validation=12_000, test="official", seed
     train, validation : int
         Numbers of images.
     test : "official" or int
-        "official" for the 10,000 test images that Zalando set apart, so that results compare with published ones;
-        train and validation then come from the other 60,000. A number draws all three from the 70,000 together:
-        (56_000, 7_000, 7_000) is the 80/10/10 split.
+        "official" for the 10,000 test images that Zalando set apart, so that results can be compared with published
+        ones; train and validation then come from the other 60,000. With a number, all three parts are drawn from the
+        70,000 images: (56_000, 7_000, 7_000) is the 80/10/10 split.
     seed : int
         The same seed gives the same split.
 
     Returns
     -------
     tuple of three ndarrays of int
-        Positions, in random order, but for the official test images, which keep theirs.
+        Indices in random order; the official test images keep their own order.
 
     Raises
     ------
     ValueError
-        If a part would have fewer images than there are classes, or all together more than there are images.
+        If a part would have fewer images than there are classes, or all parts together have more than there are.
     """
     check_split_sizes(train, validation, test, seed)
     labels = checks.check_labels(labels, N_OFFICIAL, len(CLASS_NAMES))
@@ -238,7 +238,7 @@ def split_indices(labels, train=48_000, validation=12_000, test="official", seed
 
 
 def check_split_sizes(train, validation, test, seed):
-    """Raise unless `split_indices` can divide the 70,000 images so; nothing has to be loaded for that."""
+    """Raise a ValueError unless `split_indices` accepts these arguments; no image is loaded."""
     checks.check_count("seed", seed, 0, checks.MAX_SEED)
     is_official = isinstance(test, str) and test == "official"
     available = N_OFFICIAL_TRAIN if is_official else N_OFFICIAL
@@ -256,36 +256,36 @@ def _stratified_draw(labels, indices, n_first, n_second, seed):
 
 
 def load_splits(train=48_000, validation=12_000, test="official", seed=0, data_dir=DATA_DIR):
-    """Load the data set, split in three, with NumPy.
+    """Load the data set, split into three parts, as NumPy arrays.
 
-    Parameters, errors: see `split_indices` and `read_checked`.
+    For parameters and errors, see `split_indices` and `read_checked`.
 
     Returns
     -------
     Splits
     """
-    check_split_sizes(train, validation, test, seed)  # before seconds are spent on files
+    check_split_sizes(train, validation, test, seed)  # before loading the files, which takes seconds
     official = load_official(data_dir)
     parts = split_indices(official.labels, train, validation, test, seed)
     return Splits(*(Split(official.images[part], official.labels[part]) for part in parts))
 
 
 def load_dataloaders(batch_size=128, train=48_000, validation=12_000, test="official", seed=0, data_dir=DATA_DIR):
-    """Load the data set, split in three, with torchvision.
+    """Load the data set, split into three parts, with torchvision.
 
     Parameters
     ----------
     batch_size : int
     train, validation, test, seed, data_dir
-        See `split_indices`: the same arguments give the same split as `load_splits`, in the same order. The training
-        loader shuffles, reproducibly from `seed`.
+        See `split_indices`. The same arguments give the same split as `load_splits`, in the same order. The training
+        loader shuffles its images, reproducibly from `seed`.
 
     Returns
     -------
     tuple of three torch.utils.data.DataLoader
         Batches of images, float32 of shape (N, 1, 28, 28) in [0, 1], and labels, int64 of shape (N,).
     """
-    # Torch takes seconds to import, and the NumPy road does without.
+    # Importing torch takes seconds, and `load_splits` does not need it.
     import torch
     from torch.utils.data import ConcatDataset, DataLoader, Subset
     from torchvision.datasets import FashionMNIST
@@ -300,8 +300,8 @@ def load_dataloaders(batch_size=128, train=48_000, validation=12_000, test="offi
     subsets = [Subset(official, part) for part in split_indices(labels, train, validation, test, seed)]
     generator = torch.Generator().manual_seed(seed)
     training, *others = subsets
-    # Each pass through a loader draws from its generator: one that all share would tie the order to how often the
-    # others are used.
+    # Each pass through a loader draws from its generator. With one generator for all, the training order would depend
+    # on how often the other loaders are used.
     return (
         DataLoader(training, batch_size, shuffle=True, generator=generator),
         *(DataLoader(subset, batch_size) for subset in others),
@@ -309,7 +309,7 @@ def load_dataloaders(batch_size=128, train=48_000, validation=12_000, test="offi
 
 
 def _unpack_for_torchvision(data_dir):
-    """Unpack the official files: torchvision reads them unpacked, and takes any file of the right name for whole."""
+    """Unpack the official files for torchvision, which does not check whether an unpacked file is complete."""
     for name in MD5:
         content = gzip.decompress(read_checked(name, data_dir))
         path = Path(data_dir) / "FashionMNIST" / "raw" / name.removesuffix(".gz")
@@ -330,7 +330,7 @@ def flatten(images):
 
 
 def scale(images, out=None):
-    """Scale pixels, uint8 from 0 to 255, to float32 from 0 to 1, into `out` if it is given."""
+    """Scale pixels from uint8, 0 to 255, to float32, 0 to 1; write them into `out` if it is given."""
     images = checks.as_array("images", images)
     if images.dtype != np.uint8:
         raise ValueError(f"images: expected pixels as uint8, 0 to 255, got {images.dtype}")
@@ -351,18 +351,18 @@ def preprocess(images, out=None):
     Returns
     -------
     ndarray of float32, shape (N, 784)
-        From 0 to 1.
+        Values from 0 to 1.
 
     Raises
     ------
     ValueError
-        If images are of another shape, or not uint8: they may have been scaled already.
+        If the images have another shape, or are not uint8; they may have been scaled already.
     """
     return scale(flatten(images), out)
 
 
 def augment(images, rng, flip=True, shift=2):
-    """Vary images at random: a garment mirrored or moved by a few pixels is still that garment.
+    """Mirror and move images at random; a garment that is mirrored or moved a little is still the same garment.
 
     Parameters
     ----------
@@ -371,12 +371,12 @@ def augment(images, rng, flip=True, shift=2):
     flip : bool
         Mirror each image left to right with probability 1/2.
     shift : int
-        Move each image by -shift to shift pixels in each direction; black (0) moves in from outside.
+        Move each image by -shift to shift pixels in each direction; the gap is filled with black (0).
 
     Returns
     -------
     ndarray of uint8, shape (N, 28, 28)
-        New images; the old ones stay as they were.
+        New images; the originals are unchanged.
 
     Raises
     ------
@@ -397,7 +397,7 @@ def augment(images, rng, flip=True, shift=2):
 
 
 def ten_views(images):
-    """Show each image in ten ways: as it is, moved by a pixel up, down, left and right, and mirrored, each of the five.
+    """Return ten views of each image: as it is, moved a pixel up, down, left and right, and all five mirrored.
 
     Parameters
     ----------
@@ -414,7 +414,7 @@ def ten_views(images):
 
 
 def batches(x, labels, batch_size, rng):
-    """Go once through the data in random order.
+    """Yield the data once, in batches and in random order.
 
     Parameters
     ----------
@@ -437,5 +437,5 @@ def batches(x, labels, batch_size, rng):
     x_batch = np.empty((min(batch_size, len(x)), *x.shape[1:]), x.dtype)
     for start in range(0, len(x), batch_size):
         chosen = order[start : start + batch_size]
-        # mode="clip" writes straight into `out`; the default would fill a copy first.
+        # mode="clip" writes straight into `out`; the default would first fill a copy.
         yield np.take(x, chosen, axis=0, out=x_batch[: len(chosen)], mode="clip"), labels[chosen]

@@ -1,6 +1,6 @@
 """Train, evaluate and save the NumPy MLP of `model_utils.mlp`: as functions for notebooks, or as a command.
 
-The command line, each with --help:
+The commands, each with --help:
 
     python mlp.py train --hidden-sizes 256 128 --epochs 20
     python mlp.py evaluate models/mlp/NAME
@@ -38,11 +38,11 @@ from model_utils.training import EpochBar, TrainingDiverged, best_epoch, check_b
 
 @dataclass(frozen=True)
 class MLPHyperparameters(ClassifierHyperparameters):
-    """What is chosen before the training of an MLP on images."""
+    """Hyperparameters of an MLP that is trained on images."""
 
-    flip: bool = flag(False, "mirror half of the training images, differently in each epoch")
-    shift: int = count(0, "move training images by up to so many pixels, each epoch differently", 0, checks.MAX_SHIFT)
-    average_views: bool = flag(False, "predict by the mean logits of ten views of an image: moved, and mirrored")
+    flip: bool = flag(False, "mirror half of the training images, different ones in each epoch")
+    shift: int = count(0, "move training images by up to this many pixels, each time differently", 0, checks.MAX_SHIFT)
+    average_views: bool = flag(False, "predict from the mean logits of ten views of an image, moved and mirrored")
 
 
 def build(hyperparameters, n_inputs=28 * 28, dtype=np.float32):
@@ -52,10 +52,10 @@ def build(hyperparameters, n_inputs=28 * 28, dtype=np.float32):
 
 
 def train(model, training, validation, hyperparameters, on_epoch=None):
-    """Train an MLP with mini-batches; it ends with the weights that were best on validation.
+    """Train an MLP with mini-batches; it ends up with the weights that were best on validation.
 
-    The loop is that of `model_utils.mlp_training.run_epochs`. It is given one batch of inputs at a time, so that images
-    stay bytes until they are needed.
+    The loop is `model_utils.mlp_training.run_epochs`. It gets one batch of inputs at a time, so that images stay bytes
+    until they are needed.
 
     Parameters
     ----------
@@ -67,17 +67,17 @@ def train(model, training, validation, hyperparameters, on_epoch=None):
     hyperparameters : ClassifierHyperparameters
         For images, MLPHyperparameters.
     on_epoch : callable, optional
-        Gets each row of the history as soon as its epoch is over. What it raises ends the training.
+        Called with each row of the history as soon as its epoch is over. An exception that it raises ends training.
 
     Returns
     -------
     list of dict
-        The history: see `run_epochs`.
+        The history; see `run_epochs`.
 
     Raises
     ------
     ValueError
-        If images, features or labels are not as they should be.
+        If images, features or labels are invalid.
     TrainingDiverged
         If the loss is NaN or infinite.
     """
@@ -105,20 +105,20 @@ def train(model, training, validation, hyperparameters, on_epoch=None):
 
 
 def predict_logits(model, x, average_views=False, batch_size=1000):
-    """Compute the logits, shape (N, K), of images or features, of any number, `batch_size` at a time.
+    """Compute the logits, shape (N, K), of any number of images or features, `batch_size` at a time.
 
     Parameters
     ----------
     model : MLP
     x : ndarray of uint8, shape (N, 28, 28), or of float, shape (N, D)
     average_views : bool
-        Return the mean of the logits of each image's `data_preparation.ten_views`.
+        Return the mean logits of the ten views of each image; see `data_preparation.ten_views`.
     batch_size : int
 
     Raises
     ------
     ValueError
-        If an argument is not as it should be.
+        If an argument is invalid.
     """
     checks.check_flag("average_views", average_views)
     checks.check_count("batch_size", batch_size)
@@ -145,7 +145,7 @@ def evaluate(model, split, average_views=False):
     Raises
     ------
     ValueError
-        If images, features or labels are not as they should be.
+        If images, features or labels are invalid.
     """
     checks.check_flag("average_views", average_views)
     x, labels = _checked(model, split, "split")
@@ -155,12 +155,13 @@ def evaluate(model, split, average_views=False):
 
 
 def measure_mlp(model, splits, hyperparameters):
-    """Measure a trained MLP on images, in the way that its hyperparameters say; if it averages views, also with one.
+    """Measure a trained MLP on images as its hyperparameters say; if it averages views, also with a single view.
 
     Returns
     -------
     dict of str to dict
-        For "validation" and "test", and for "validation_one_view" and "test_one_view", what `evaluate` returns.
+        What `evaluate` returns for "validation" and "test" and, if it averages views, for "validation_one_view" and
+        "test_one_view".
     """
     h = hyperparameters
     checks.check_is("splits", splits, Splits)
@@ -173,12 +174,12 @@ def measure_mlp(model, splits, hyperparameters):
 
 
 def _as_inputs(x, out=None):
-    """Turn images into inputs, into `out` if it is given; leave features as they are."""
+    """Turn images into inputs, written into `out` if it is given; return features unchanged."""
     return preprocess(x, out) if x.dtype == np.uint8 else x
 
 
 def _checked(model, split, part):
-    x, labels = map(np.ascontiguousarray, checks.check_split(part, split))  # batches are made of rows
+    x, labels = map(np.ascontiguousarray, checks.check_split(part, split))  # batches are taken by row
     x = _checked_inputs(model, x, f"{part} {'images' if x.dtype == np.uint8 else 'inputs'}")
     return x, checks.check_labels(labels, len(x), model.sizes[-1], name=f"{part} labels")
 
@@ -198,7 +199,7 @@ def _loss_and_accuracy(model, x, labels, objective):
 
 
 def save(folder, model, hyperparameters, history, split, metrics):
-    """Write a trained MLP to `folder`, with all it takes to know it and to make it again.
+    """Write a trained MLP to `folder`, with everything needed to describe it and to train it again.
 
     Parameters
     ----------
@@ -254,7 +255,7 @@ def load(folder):
     Raises
     ------
     SavedModelError
-        If the folder does not hold a whole NumPy MLP.
+        If the folder does not hold a complete NumPy MLP.
     """
     saved = load_model(folder, kind="mlp")
     sizes, dtype = saved.description["sizes"], saved.description["dtype"]
@@ -268,7 +269,7 @@ def load(folder):
 
 
 def check_sizes(sizes, hidden_sizes):
-    """Raise a ValueError unless the sizes of a saved MLP are any number of inputs, its hidden sizes and ten classes."""
+    """Raise a ValueError unless a saved MLP's sizes after the inputs are its hidden sizes and the ten classes."""
     if list(sizes[1:]) != [*hidden_sizes, len(CLASS_NAMES)]:
         raise ValueError(f"sizes: expected {[*hidden_sizes, len(CLASS_NAMES)]} after the inputs, got {sizes}")
 
@@ -290,8 +291,8 @@ def _parser():
         "train",
         help="train an MLP, measure it on the test images and save it",
         description="Train an MLP, keep the weights that were best on validation, measure it once on the test images, "
-        "and save it in a folder named after what is in it. Ctrl-C ends training early; the best weights so far are "
-        "then measured and saved.",
+        "and save it in a folder named after its hyperparameters. Ctrl-C ends training early; the best weights so far "
+        "are then measured and saved.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     command_line.add_options(command, MLPHyperparameters())
@@ -338,7 +339,7 @@ def _evaluate_command(args):
     average_views = _averages_views(saved)
     accuracy = evaluate(model, test, average_views)["accuracy"]
     if average_views:
-        print(f"with one view of each image {evaluate(model, test)['accuracy']:.4f}, with ten:")
+        print(f"with one view of each image {evaluate(model, test)['accuracy']:.4f}, with ten views:")
     return command_line.report_accuracy("mlp.py", accuracy, saved, len(test.labels))
 
 

@@ -1,4 +1,4 @@
-"""The laboratory's command line: python -m experiments ... --help"""
+"""The command line of the experiments: python -m experiments --help"""
 
 import argparse
 import json
@@ -26,18 +26,18 @@ def main(arguments=None):
 def _parser():
     parser = argparse.ArgumentParser(prog="experiments", description="Search, compare, measure and report.")
     commands = parser.add_subparsers(required=True)
-    _add_study_command(commands, "run", _run, "run a study, or go on with it, until all its trials are finished")
-    _add_study_command(commands, "work", _work, "be one more worker of a study")
+    _add_study_command(commands, "run", _run, "run a study, or continue it, until all its trials are finished")
+    _add_study_command(commands, "work", _work, "run trials of a study as one more worker")
     _add_study_command(commands, "show", _show, "print the trials of a study, best first")
     _add_study_command(commands, "export", _export, "write the trials of a study and its settings into results/")
     _add_command(commands, "models", _models, "print the table of the models saved in a folder").add_argument(
         "models_dir", type=Path, nargs="?", default=MODELS, help="such as models"
     )
     _add_command(
-        commands, "measure", _measure, "run saved models on the test images and note what they do"
+        commands, "measure", _measure, "run saved models on the test images and store their predictions and speed"
     ).add_argument("folders", type=Path, nargs="+", help="saved models, such as models/cnn/NAME")
-    _add_command(commands, "libraries", _libraries, "train the same MLPs by hand and in every library installed")
-    _add_command(commands, "report", _report, "build REPORT.md, its figures and README's results from what is stored")
+    _add_command(commands, "libraries", _libraries, "train the same MLPs by hand and in every installed library")
+    _add_command(commands, "report", _report, "build REPORT.md, its figures and README's table from the stored results")
     return parser
 
 
@@ -49,16 +49,16 @@ def _add_command(commands, name, function, text):
 
 def _add_study_command(commands, name, function, text):
     command = _add_command(commands, name, function, text)
-    group = "; or mlp or cnn, for all whose names begin so, one after the other" if name == "run" else ""
+    group = "; or mlp or cnn, for all whose names begin with it, one after the other" if name == "run" else ""
     command.add_argument("study", help=f"one of {', '.join(STUDIES)}{group}")
     command.add_argument("--folder", type=Path, default=Path("runs/studies"), help="where the studies are kept")
-    command.add_argument("--trials", type=int, help="how many, if not as many as declared")
-    command.add_argument("--train-size", type=int, help="training images, if not as many as declared")
+    command.add_argument("--trials", type=int, help="number of trials, if not the declared number")
+    command.add_argument("--train-size", type=int, help="number of training images, if not the declared number")
     if name == "run":
-        command.add_argument("--workers", type=int, default=1, help="processes, or on Ray processors, to use")
-        command.add_argument("--ray-address", help="of a Ray cluster to run on, such as auto")
+        command.add_argument("--workers", type=int, default=1, help="number of processes, or of processors on Ray")
+        command.add_argument("--ray-address", help="address of a Ray cluster to run on, such as auto")
     if name in ("run", "export"):
-        command.add_argument("--results", type=Path, default=RESULTS, help="where the table goes")
+        command.add_argument("--results", type=Path, default=RESULTS, help="the folder for the table")
 
 
 def _open_study(args):
@@ -70,7 +70,7 @@ def _run(args):
     for name in [name for name in STUDIES if name.startswith(f"{args.study}_")] if is_group else [args.study]:
         experiment, study = workers.open_study(name, args.folder, args.trials, args.train_size)
         workers.run_study(name, experiment, study, args.workers, args.ray_address)
-        if (args.trials, args.train_size) == (None, None):  # as it is declared: the documents read it
+        if (args.trials, args.train_size) == (None, None):  # run as declared, so the documents may use it
             _store(study, name, args.results)
         print(_table(study))
     return 0
@@ -119,7 +119,7 @@ def _models(args):
 def _measure(args):
     for folder in args.folders:
         if folder.suffix == ".tmp" or not networks.has_weights(folder):
-            print(f"left out: {folder}, which is not complete or has no weights")
+            print(f"left out: {folder} is incomplete or has no weights")
         else:
             networks.measure(folder)
             print(folder)
@@ -134,7 +134,7 @@ def _libraries(args):
 
 def _report(args):
     report.write()
-    print(f"{report.REPORT.name}, and as one page {report.HTML.relative_to(report.ROOT)}")
+    print(f"written: {report.REPORT.name}, and as one HTML page {report.HTML.relative_to(report.ROOT)}")
     return 0
 
 

@@ -1,5 +1,6 @@
-"""The argument of question 3: which CNN, one step after the other, how it is trained, and the final pairs."""
+"""The steps of question 3: choose a CNN and how to train it, one decision at a time; and the final pairs."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from experiments.steps import Step
 from experiments.stored import read_rows
 from model_utils.backbones.lenet import LeNetHyperparameters
 from model_utils.cnn_backbone import CNNHyperparameters
+from model_utils.layer_table import multiply_adds
 from model_utils.layers import INITS
 from model_utils.mlp_head import MLPHead
 from model_utils.pair import extract_features, standardized_features
@@ -21,8 +23,8 @@ from model_utils.training import best_epoch
 
 SEEDS = (0, 1, 2)
 
-# Question 3b. Kernels, plans and poolings against each other, each network as wide as the multiply-adds of
-# 16-32-64-128-256 allow: what is compared is where they are best spent.
+# Question 3b compares kernels, plans and poolings. Each network is as wide as the multiply-adds of 16-32-64-128-256
+# allow, so the comparison shows where multiply-adds are best spent.
 
 KERNELS = {"3": (3,) * 5, "5": (5,) * 5, "5 5 3 3 3": (5, 5, 3, 3, 3)}
 POOLINGS = {
@@ -69,7 +71,7 @@ def architecture_grids():
     )
 
 
-# Bare: what regularises comes later, where its worth is measured.
+# No regularisation yet: a later step measures what it gains.
 FIRST = CNNHyperparameters(init="He", dropout=0.0, flip=False, shift=0, epochs=6)
 ARCHITECTURE = Step(
     "cnn_architecture",
@@ -84,7 +86,7 @@ ARCHITECTURE = Step(
     },
     decided="doubled, every layer halves, kernels 3",
 )
-# Six epochs favour what learns fast. The first four and the last two of that ranking, four times as long.
+# Six epochs favour networks that learn fast, so the first four and the last two of that ranking train for longer.
 RANKING = Step(
     "cnn_ranking",
     "the same for longer",
@@ -104,28 +106,45 @@ RANKING = Step(
 )
 
 
-def ranking_table():
-    """Lay out the networks of `RANKING` at both lengths, the best after the longer one first, as Markdown."""
-    short, long = ARCHITECTURE.accuracies(), RANKING.accuracies()
+def kernels_table():
+    """Return a Markdown table of the numbers of kernels in each network of question 3b."""
     rows = [
-        (name, mean_and_std(short[name]), mean_and_std(long[name]))
-        for name in sorted(long, key=lambda name: -np.mean(long[name]))
+        (f"{plan}, {pooling}", *("-".join(map(str, by_kernels[kernels])) for kernels in KERNELS))
+        for plan, by_pooling in CHANNELS.items()
+        for pooling, by_kernels in by_pooling.items()
     ]
-    return markdown_table(["network", *(f"{step.base.epochs} epochs" for step in (ARCHITECTURE, RANKING))], rows)
+    return markdown_table(["numbers of kernels", *(f"kernels {kernels}" for kernels in KERNELS)], rows)
 
 
-# Question 3c.
+def describe_ranking():
+    """Return a Markdown table of the networks of `RANKING` at both lengths, and sentences on which change places."""
+    short, long = ARCHITECTURE.accuracies(), RANKING.accuracies()
+    ranked = sorted(long, key=lambda name: -np.mean(long[name]))
+    rows = [(name, mean_and_std(short[name]), mean_and_std(long[name])) for name in ranked]
+    table = markdown_table(["network", *(f"{step.base.epochs} epochs" for step in (ARCHITECTURE, RANKING))], rows)
+    changed = [
+        f"{better} overtakes {worse}"
+        for better, worse in itertools.combinations(ranked, 2)
+        if np.mean(short[better]) < np.mean(short[worse])
+    ]
+    order = f"With {RANKING.base.epochs} epochs the order is the same"
+    order += f", except that {'; '.join(changed)}." if changed else "."
+    return f"{table}\n\n{order} {steps.compare(long, with_lost=False)}"
+
+
+# Question 3c. Without batch norm, larger rates fail.
 INIT = Step(
     "cnn_init",
     "initial weights",
     FIRST,
-    # Without batch norm the rate of FIRST is too large for all three.
-    {init: {"init": init, "batch_norm": False, "learning_rate": 0.001} for init in INITS}
+    {init: {"init": init, "batch_norm": False} for init in INITS}
     | {f"{init}, batch norm": {"init": init} for init in INITS},
     decided="random, batch norm",
+    rates=dict.fromkeys(INITS, (0.0005, 0.001, 0.002))
+    | dict.fromkeys((f"{init}, batch norm" for init in INITS), (0.0025, 0.005, 0.01, 0.02)),
 )
 
-# Question 3d. How the pair is trained: each way takes as many epochs.
+# Question 3d. Ways to train the pair, all with the same number of epochs.
 TRAININGS = {
     "linear head": {},
     "end to end": {"end_to_end": True},
@@ -135,10 +154,10 @@ TRAINING_BASE = replace(FIRST, init="random", flip=True, shift=1, epochs=16)
 
 
 def finish_training(backbone, hyperparameters, history, splits):
-    """Measure on validation what a training leads to, as a pair predicts: from the mean features of ten views."""
+    """Finish a way of training; return the validation accuracies of pair and linear head, with ten views."""
     h = hyperparameters
     training, validation = splits[:2]
-    if not h.end_to_end and h.epochs < TRAINING_BASE.epochs:  # only begun with a linear head
+    if not h.end_to_end and h.epochs < TRAINING_BASE.epochs:  # the linear head was only the beginning
         h = replace(h, end_to_end=True, learning_rate=h.learning_rate / 2)
         mlp_h = cnn.in_step(cnn.CLASSIFIER, h)
         backbone.head = MLPHead(mlp.build(mlp_h, backbone.n_features), mlp_h)
@@ -159,7 +178,7 @@ def finish_training(backbone, hyperparameters, history, splits):
 
 
 def training_accuracies():
-    """Return, for each way to train a pair, the validation accuracies of its runs, from results/."""
+    """Read the validation accuracies of the runs, for each way to train a pair, from results/."""
     rows = read_rows(RESULTS / "study_cnn_training.csv")
     runs = {setting: rows[rows["setting"] == setting] for setting in TRAININGS}
     return {
@@ -174,7 +193,7 @@ def _accuracy(logits, labels):
     return float(np.mean(logits.argmax(axis=1) == labels))
 
 
-# What the pair gains on top, one step after the other. Each choice contains those before it.
+# What else improves the pair, one step at a time. Each choice includes those before it.
 GAINS = Step(
     "cnn_gains",
     "augmentation and length of the training",
@@ -190,22 +209,23 @@ GAINS = Step(
 
 
 def step_gains():
-    """Return what each step of `GAINS` adds to the mean validation accuracy before it, and the standard error of that.
+    """Return what each step of `GAINS` adds to the mean validation accuracy, and the standard error of the gain.
 
     Returns
     -------
     dict of str to (float, float)
     """
     accuracies = GAINS.accuracies()
+    means = {choice: round(np.mean(runs), 4) for choice, runs in accuracies.items()}  # rounded as in the tables
     return {
-        choice: (np.mean(accuracies[choice]) - np.mean(before), steps.standard_error(accuracies[choice], before))
-        for before, choice in zip(accuracies.values(), list(accuracies)[1:], strict=False)
+        choice: (means[choice] - means[before], steps.standard_error(accuracies[choice], accuracies[before]))
+        for before, choice in itertools.pairwise(accuracies)
     }
 
 
 STEPS = (ARCHITECTURE, RANKING, INIT, GAINS)
 
-# From LeNet-5 to today. Each choice contains those before it.
+# From LeNet-5 to today. Each choice includes those before it.
 LENET = Step(
     "cnn_lenet",
     "from LeNet-5 to today",
@@ -220,13 +240,13 @@ LENET = Step(
     decided="+ batch norm",
 )
 
-# The final pairs, by all decisions. 9,000 of the 12,000 validation images join the training images; the other 3,000
-# pick the epoch.
+# The final pairs, with all decisions. 9,000 of the 12,000 validation images are added to the training images; the
+# other 3,000 choose the epoch.
 FINAL_TRAIN_SIZE = 57_000
 RECIPE = replace(GAINS.base, **GAINS.choices[GAINS.decided])
 FINALS = {
     "16-32-64-128-256": RECIPE,
-    # What the longer ranking prefers, larger maps and few more kernels in each layer, in less than 300,000 parameters.
+    # The longer ranking prefers larger maps and only a few more kernels in each layer. Fewer than 300,000 parameters.
     "32-48-64-88-112": replace(
         RECIPE, channels=(32, 48, 64, 88, 112), n_features=32, **POOLINGS["every other layer halves"]
     ),
@@ -234,7 +254,7 @@ FINALS = {
 
 
 def finish_final(backbone, hyperparameters, history, splits):
-    """Measure a final pair on the test images, once; save it if its seed is the first."""
+    """Measure a final pair on the test images, once; save it if its seed is the first; return its accuracies."""
     h, mlp_h = hyperparameters, backbone.head.hyperparameters
     pair = cnn.pair_of(backbone)
     metrics = cnn.measure_pair(pair, splits)
@@ -252,11 +272,20 @@ def final_accuracies():
 
 
 def finals_table():
-    """Lay out the final pairs over their seeds, as Markdown."""
+    """Return a Markdown table of the final pairs over their seeds."""
     rows = read_rows(RESULTS / "study_cnn_final.csv")
     cells = []
-    for label in FINALS:
+    for label, final in FINALS.items():
         runs = rows[rows["model"] == label]
-        accuracies = (mean_and_std(runs[part]) for part in ("validation", "test"))
-        cells.append((label, *accuracies, len(runs), f"{runs['train_accuracy'].mean():.4f}"))
-    return markdown_table(["final pair", "validation accuracy", "test accuracy", "n", "training accuracy"], cells)
+        accuracies = (mean_and_std(runs[part]) for part in ("value", "validation", "test"))
+        cells.append(
+            (
+                label,
+                f"{multiply_adds(cnn.build(final)):,}",
+                *accuracies,
+                len(runs),
+                f"{runs['train_accuracy'].mean():.4f}",
+            )
+        )
+    header = ["final pair", "multiply-adds", "validation, one view", "validation, ten", "test, ten"]
+    return markdown_table([*header, "n", "training accuracy"], cells)

@@ -1,4 +1,4 @@
-"""What README and report say of saved networks, so that no number in them is typed by hand."""
+"""Tables of saved networks for README and the report, so that no number is typed by hand."""
 
 import re
 from pathlib import Path
@@ -26,7 +26,7 @@ def settled_on(networks, kind):
 
 
 def results_table():
-    """Lay out the models of both notebooks, and the networks settled on."""
+    """Return a Markdown table of the models of both notebooks, and of the networks settled on."""
     networks = load_networks()
     chosen = [settled_on(networks, kind) for kind in ("mlp", "pair")]
     standard = list(CNNHyperparameters().channels)
@@ -51,7 +51,7 @@ def results_table():
 
 
 def _over_seeds(network):
-    """Say what a network reaches on the test images over several seeds, if it is a final model."""
+    """Return the test accuracy of a final model over several seeds, as text; "" for any other network."""
     h = network.description["hyperparameters"]
     if network.description["kind"] == "mlp":
         steps, made_with = mlp_steps, MLPHyperparameters.from_json(h)
@@ -62,7 +62,7 @@ def _over_seeds(network):
 
 
 def settings_table(networks):
-    """Lay out what a few networks are trained with, side by side."""
+    """Return a Markdown table of the settings that a few networks are trained with, side by side."""
     columns = [_settings(network) for network in networks]
     rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
     return markdown_table(["", *(network.title for network in networks)], rows)
@@ -76,13 +76,14 @@ def _settings(network):
         f"square of {h.get('erase')} erased": h.get("erase"),
     }
     return {
-        "optimizer": h.get("optimizer", "adamw"),  # of which `cnn.train` has no other
+        "optimizer": h.get("optimizer", "adamw"),  # `cnn.train` has no other
         "learning rate": h["learning_rate"],
         "schedule": h.get("schedule", "cosine"),
         "epochs": h["epochs"],
         "best epoch": best_epoch(network.history)["epoch"],
         "batch size": h["batch_size"],
         "weight decay": h["weight_decay"],
+        "initial weights": h["init"],
         "dropout": h["dropout"],
         "label smoothing": h["label_smoothing"],
         "training images": ", ".join(name for name, is_done in variations.items() if is_done),
@@ -90,7 +91,7 @@ def _settings(network):
 
 
 def per_class_table(networks):
-    """Lay out precision, recall and F1 of each class on the test images, for a few networks side by side."""
+    """Return a Markdown table of precision, recall and F1 of each class on the test images, for a few networks."""
     names = ("precision", "recall", "f1")
     tests = [network.metrics["test"] for network in networks]
     rows = [
@@ -103,12 +104,12 @@ def per_class_table(networks):
 
 
 def write_between_marks(path, name, text):
-    """Replace what stands between <!-- name --> and <!-- /name --> in a Markdown file.
+    """Replace the text between <!-- name --> and <!-- /name --> in a Markdown file.
 
     Raises
     ------
     ValueError
-        If the file has no such marks.
+        If the file does not have these marks exactly once.
     """
     path = Path(path)
     document, n = re.subn(

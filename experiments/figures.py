@@ -1,4 +1,4 @@
-"""Pictures of comparisons, searches and speed. Each function returns a matplotlib Figure."""
+"""Figures of comparisons, searches and speed. Each function returns a matplotlib Figure."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,7 +8,7 @@ from model_utils.plots import WIDTH, new_figure
 
 
 def accuracy_grids(accuracies, titles, row_labels, column_labels):
-    """Draw accuracies as grids side by side, the number in each cell, all in one scale of colour.
+    """Draw accuracies as grids side by side, with the number in each cell and one colour scale for all.
 
     Parameters
     ----------
@@ -41,14 +41,14 @@ def labelled_points(points, xlabel, ylabel):
     axes.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
     axes.margins(x=0.12, y=0.08)
     axes.grid(alpha=0.3)
-    taken = []  # what names must not cover, in pixels: the points, and the names before
+    taken = []  # what a name must not cover, in pixels: the points, and earlier names
     for i, position in enumerate(points.values()):
         axes.scatter(*position, s=25, color=f"C{i}")
-    figure.draw_without_rendering()  # from here on, places in pixels are known
+    figure.draw_without_rendering()  # from here on, positions in pixels are known
     for position in points.values():
         x, y = axes.transData.transform(position)
         taken.append(Bbox.from_bounds(x - 3, y - 3, 6, 6))
-    # At the right or the left of the point, above or below it, and if there is no room, a line of text further away.
+    # To the right or left of the point, above or below it; if there is no room, a line of text further away.
     places = [(right, up * (4 + 10 * line)) for line in range(3) for up in (1, -1) for right in (6, -6)]
     for i, (name, position) in enumerate(points.items()):
         for right, up in places:  # the first one with room, or the last one
@@ -64,12 +64,12 @@ def labelled_points(points, xlabel, ylabel):
 
 
 def growth(panels, ylabel):
-    """Draw how something grows with several causes, both axes logarithmic.
+    """Draw how something grows with each of several causes, on logarithmic axes.
 
     Parameters
     ----------
     panels : dict of str to list of (int, float)
-        For each cause, its values and what they lead to.
+        For each cause, its values and their results.
     ylabel : str
     """
     figure, [axes] = new_figure(3, 1, len(panels), sharey=True)
@@ -91,7 +91,7 @@ def block_diagram(rows):
     Parameters
     ----------
     rows : list of list of (str, str)
-        For each row, for each box, a title and what is said below it.
+        For each box of each row, a title and the text below it.
     """
     figure = Figure(figsize=(WIDTH, 1.25 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
@@ -116,12 +116,12 @@ def block_diagram(rows):
 
 
 def learning_rates(curves):
-    """Draw accuracy against the learning rate, a line a choice through its means, with a bar from worst to best run.
+    """Draw accuracy against learning rate: for each choice a line through its means, with bars from worst to best run.
 
     Parameters
     ----------
     curves : dict of str to dict of float to sequence of float
-        For each choice, for each learning rate, the runs' accuracies.
+        For each choice and each learning rate, the accuracies of the runs.
     """
     figure, [[axes]] = new_figure(3.6)
     for i, (choice, accuracies) in enumerate(curves.items()):
@@ -136,14 +136,14 @@ def learning_rates(curves):
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates], rotation=45)
     axes.minorticks_off()
     best = max(np.mean(runs) for accuracies in curves.values() for runs in accuracies.values())
-    axes.set_ylim(best - 0.04, best + 0.005)  # what is further below has lost
+    axes.set_ylim(best - 0.04, best + 0.005)  # anything further below does not matter
     axes.grid(alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 def dots(runs):
-    """Draw the accuracies of some settings, a dot a run and a line at the mean.
+    """Draw the accuracies of some settings, with a dot for each run and a line at the mean.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def dots(runs):
 
 
 def bars(values, xlabel):
-    """Draw a bar for each of some values.
+    """Draw a horizontal bar for each value.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def bars(values, xlabel):
 
 
 def confusion_matrices(matrices, class_names):
-    """Draw confusion matrices side by side, the number in each cell; colour shows the mistakes alone.
+    """Draw confusion matrices side by side, with the number in each cell; only mistakes are coloured.
 
     Parameters
     ----------

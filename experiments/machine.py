@@ -1,4 +1,4 @@
-"""What every stored measurement says of the machine and the code."""
+"""What is stored about the machine and the code with every measurement."""
 
 import platform
 import re
@@ -28,7 +28,7 @@ INSTRUCTION_SETS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "bfloat
 
 
 def processor_name():
-    """Return the processor's name; on Linux with family, model and instruction sets, since a name can be of several."""
+    """Return the processor's name; on Linux with family, model and instruction sets, as several can share a name."""
     cpuinfo = Path("/proc/cpuinfo")
     facts = dict(re.findall(r"^(.*?)\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE)) if cpuinfo.exists() else {}
     if "model name" not in facts:
@@ -39,7 +39,7 @@ def processor_name():
 
 
 def blas_kernel():
-    """Return the kind of processor whose kernels NumPy's OpenBLAS runs, such as SkylakeX; "" for another BLAS."""
+    """Return the kind of processor whose kernels NumPy's OpenBLAS uses, such as SkylakeX; "" for another BLAS."""
     libraries = [library for library in threadpool_info() if library["internal_api"] == "openblas"]
     return next((library["architecture"] for library in libraries if "numpy" in library["filepath"]), "")
 

@@ -1,4 +1,4 @@
-"""The argument of question 2f: which MLP, one step after the other, and the final models that the steps lead to."""
+"""The steps of question 2f: choose an MLP, one decision at a time; and the final models."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from model_utils.layers import ACTIVATIONS, INITS
 
 SEEDS = (0, 1, 2)
 
-# In order. Every base is the base of the step before with its decision.
+# In order. The base of each step is the base of the step before, with its decision.
 
 START = MLPHyperparameters(hidden_sizes=(128,), schedule="cosine", batch_size=128, epochs=20)
 OPTIMIZER = Step(
@@ -19,6 +19,7 @@ OPTIMIZER = Step(
     START,
     {name: {"optimizer": name} for name in ("sgd", "momentum", "nesterov", "rmsprop", "adam")},
     decided="adam",
+    reason="so that AdamW's weight decay can be added later",
     rates={
         "sgd": (0.05, 0.15, 0.5, 1.5),
         "momentum": (0.005, 0.015, 0.05, 0.15),
@@ -44,7 +45,8 @@ BATCH_SIZE = Step(
     WITH_ADAM,
     {str(size): {"batch_size": size} for size in (32, 64, 128, 256, 512)},
     decided="128",
-    rates={  # around one that grows with the root of the batch size
+    reason="as a compromise between accuracy and time",
+    rates={  # around a rate that grows with the square root of the batch size
         "32": (0.00075, 0.0015, 0.003),
         "64": (0.001, 0.002, 0.004),
         "128": (0.0015, 0.003, 0.006, 0.012),
@@ -59,6 +61,7 @@ ACTIVATION = Step(
     WITH_ADAM,
     {name: {"activation": name} for name in ACTIVATIONS},
     decided="relu",
+    reason="the simplest of those that do equally well",
     rates=dict.fromkeys(ACTIVATIONS, (0.001, 0.003, 0.01)),
 )
 
@@ -69,6 +72,7 @@ INIT = Step(
     {name: {"init": name} for name in INITS}
     | {f"{name}, batch norm": {"init": name, "batch_norm": True} for name in INITS},
     decided="He, batch norm",
+    reason="because He's weights also work without batch norm",
     rates=dict.fromkeys(INITS, (0.0003, 0.001))
     | dict.fromkeys((f"{name}, batch norm" for name in INITS), (0.001, 0.003)),
 )
@@ -81,6 +85,7 @@ SIZE = Step(
     replace(WITH_ADAM, batch_norm=True),
     {"-".join(map(str, sizes)) or "none": {"hidden_sizes": sizes} for sizes in SIZES},
     decided="512-256",
+    reason="because it has little more than half of the parameters of 512-512-512",
     rates=dict.fromkeys(("-".join(map(str, sizes)) or "none" for sizes in SIZES), (0.001, 0.003)),
 )
 
@@ -98,7 +103,7 @@ OBJECTIVE = Step(
     rates=dict.fromkeys(("cross-entropy", "cross-entropy, label smoothing 0.1", "squared error"), (0.001, 0.003)),
 )
 
-# From here on twice as long: what keeps a network from learning its images by heart pays late.
+# From here on, training takes twice as long, because regularisation pays off late.
 LONGER = replace(WITH_SIZE, label_smoothing=0.1, optimizer="adamw", epochs=40)
 REGULARISATION = Step(
     "mlp_regularisation",
@@ -117,18 +122,20 @@ REGULARISATION = Step(
         "flip, shift 1, dropout 0.1": {"flip": True, "shift": 1, "dropout": 0.1},
     },
     decided="flip, shift 1, weight decay 0.1",
+    reason="because it combines the most, and still has much to learn",
 )
 
-# What the steps so far lead to: longer, with the views that the images moved and mirrored prepare for.
+# All decisions so far, with more epochs. Ten views suit a network that was trained on moved and mirrored images.
 RECIPE = replace(LONGER, flip=True, shift=1, weight_decay=0.1, average_views=True, epochs=100)
 
-# A network of 2.9 million parameters can learn moved images by heart, too. One seed, as a run takes some 40 minutes of
-# a core. Larger batches spare it half of the updates, and wide layers want a smaller rate.
+# A network of 2.9 million parameters can memorise even moved images. It has one seed, as a run takes some 40 minutes
+# on one core. Larger batches save half of the updates, and wide layers need a smaller rate.
 LARGE = Step(
     "mlp_large",
     "more regularisation of 1024-1024-1024",
     replace(RECIPE, hidden_sizes=(1024, 1024, 1024), batch_size=256, learning_rate=0.002, epochs=200),
     {
+        "as decided so far": {},
         "dropout 0.1": {"dropout": 0.1},
         "dropout 0.25": {"dropout": 0.25},
         "shift 2": {"shift": 2},
@@ -139,8 +146,8 @@ LARGE = Step(
 
 STEPS = (OPTIMIZER, SCHEDULE, BATCH_SIZE, ACTIVATION, INIT, SIZE, OBJECTIVE, REGULARISATION, LARGE)
 
-# All choices are made: of the 12,000 validation images, 9,000 join the training images of the final models, and the
-# other 3,000 pick the epoch.
+# All choices are made. Of the 12,000 validation images, 9,000 are now added to the training images of the final models;
+# the other 3,000 choose the epoch.
 FINAL_TRAIN_SIZE = 57_000
 FINALS = {
     "784-128-10": replace(RECIPE, hidden_sizes=(128,), epochs=170),
@@ -151,7 +158,7 @@ FINALS = {
 
 
 def finish_final(model, hyperparameters, history, splits):
-    """Measure a final model on the test images, once; save it if its seed is the first."""
+    """Measure a final model on the test images, once; save it if its seed is the first; return its accuracies."""
     h = hyperparameters
     metrics = mlp.measure_mlp(model, splits, h)
     if h.seed == SEEDS[0]:

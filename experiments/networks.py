@@ -1,7 +1,7 @@
-"""What every saved network is and does on the test images, side by side; of large ones without their weights.
+"""Compare saved networks on the test images; large ones are compared without their weights.
 
 `measure` writes one more file into a saved model's folder: measured.json, with its predictions for the test images and
-its speed. A folder that has it is a network that the documents show; what else is trained in models/ is not.
+its speed. The documents show the networks whose folder has this file, and no others.
 """
 
 import json
@@ -34,9 +34,9 @@ class Network(NamedTuple):
         Its short name.
     folder : Path
     description, history, metrics
-        See `model_utils.saved_models.SavedModel`; of a pair the history of the backbone.
+        See `model_utils.saved_models.SavedModel`; for a pair, the history is that of the backbone.
     images_per_second : float
-        Predicted, 1,000 at once, the median of five passes, on the machine that `measured_on` tells of.
+        Images predicted in a second, 1,000 at once; the median of five passes on the machine `measured_on`.
     measured_on : dict
     predictions : ndarray of int, shape (M,)
         The class predicted for each test image.
@@ -53,12 +53,12 @@ class Network(NamedTuple):
 
 
 def list_saved(models_dir):
-    """List the folders of the models saved under `models_dir`, which holds a folder for each kind, such as mlp."""
+    """Return the folders of the models saved under `models_dir`, which has a folder for each kind, such as mlp."""
     return sorted(path.parent for path in Path(models_dir).glob("*/*/model.json") if path.parent.suffix != ".tmp")
 
 
 def has_weights(folder):
-    """Return whether a saved model's weights are in its folder; those of large networks stay out of git."""
+    """Return whether a saved model's weights are in its folder; those of large networks are not in git."""
     return (Path(folder) / WEIGHTS).exists()
 
 
@@ -68,13 +68,13 @@ def load_networks(models_dir=MODELS):
     Raises
     ------
     SavedModelError
-        If a folder is not a whole measured network; it names the folder.
+        If a folder is not a complete measured network; the message names the folder.
     """
     networks = [_load(folder) for folder in list_saved(models_dir) if (folder / MEASURED).exists()]
     networks.sort(key=lambda network: (-network.metrics["test"]["accuracy"], network.title))
     titles = [network.title for network in networks]
     for i, network in enumerate(networks):
-        if network.title in titles[:i]:  # the same network, trained in another way, is told by its epochs
+        if network.title in titles[:i]:  # its number of epochs tells it apart
             epochs = network.description["hyperparameters"]["epochs"]
             networks[i] = network._replace(title=f"{network.title}, {epochs} epochs")
     return networks
@@ -105,7 +105,7 @@ def _title(description):
 
 
 def measure(folder):
-    """Run a saved model on the test images, and write what it does into its folder.
+    """Run a saved model on the test images, and store its predictions and speed in its folder.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def measure(folder):
     Raises
     ------
     SavedModelError
-        If the folder holds neither, or its accuracy is not the one stored beside it.
+        If the folder holds neither, or its accuracy is not the stored one.
     """
     folder = Path(folder)
     facts = load_facts(folder)
@@ -151,7 +151,7 @@ def measure(folder):
 
 
 def models_table(folders):
-    """Lay out the accuracy and training time of saved models, as Markdown, least accurate first."""
+    """Return a Markdown table of the accuracy and training time of saved models, least accurate first."""
     facts = {Path(folder).name: load_facts(folder) for folder in folders}
     by_accuracy = sorted(facts.items(), key=lambda item: item[1].metrics["test"]["accuracy"])
     rows = [
@@ -168,7 +168,7 @@ def models_table(folders):
 
 
 def networks_table(networks):
-    """Lay out what every measured network reached on the test images, as Markdown, most accurate first."""
+    """Return a Markdown table of the measured networks on the test images, most accurate first."""
     rows = []
     for network in networks:
         test, head = network.metrics["test"], network.metrics.get("head_test")
@@ -188,7 +188,7 @@ def networks_table(networks):
 
 
 def confused_pairs(metrics, n=3):
-    """Return the n pairs of classes that are most often taken for each other, with the number of such images.
+    """Return the n pairs of classes that are most often confused with each other, with the number of such images.
 
     Parameters
     ----------

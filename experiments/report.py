@@ -1,7 +1,7 @@
-"""Build REPORT.md, its figures, an HTML copy and README's results from what is stored: make report.
+"""Build REPORT.md, its figures, an HTML copy and README's results from the stored results: make report.
 
-The text is in report_template.md, with a name in braces wherever a number or a table belongs; what the names stand for
-is computed here. Nothing is trained.
+The text is in report_template.md, with a name in braces wherever a number or a table belongs. The values of these names
+are computed here. Nothing is trained.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from nbconvert import HTMLExporter
 
 import cnn
-from data_preparation import CLASS_NAMES
+from data_preparation import CLASS_NAMES, load_splits
 from experiments import FIGURES, ROOT, cnn_steps, figures, mlp_steps, speed, steps
 from experiments.documents import (
     per_class_table,
@@ -20,8 +20,7 @@ from experiments.documents import (
     settled_on,
     write_between_marks,
 )
-from experiments.libraries import libraries_table
-from experiments.networks import confused_pairs, load_networks, networks_table
+from experiments.networks import confused_pairs, load_networks, networks_table, wrong_in_all
 from experiments.spaces import STUDIES, importances, repeated_table, search_table, stored_trials, values_by
 from model_utils import plots
 from model_utils.backbones import hyperparameters_from_json
@@ -39,6 +38,7 @@ HTML = ROOT / "runs" / "report.html"
 def architecture_diagram(on_pixels, pair):
     """Draw the final MLP, the final pair's CNN and the pair as rows of boxes."""
     h = hyperparameters_from_json(pair.description["hyperparameters"])
+    dropout = on_pixels.description["hyperparameters"]["dropout"]
     features = f"{h.n_features} features"
     hidden_sizes, hidden_sizes_of_pair = (network.description["sizes"][1:-1] for network in (on_pixels, pair))
     return figures.block_diagram(
@@ -46,17 +46,22 @@ def architecture_diagram(on_pixels, pair):
             [
                 ("image", "28 x 28"),
                 ("flatten", "784"),
-                *(("hidden layer", f"{size}, batch norm,\nReLU") for size in hidden_sizes),
+                *(("hidden layer", f"{size} units\nbatch norm, ReLU\ndropout {dropout:g}") for size in hidden_sizes),
                 ("output layer", "10 logits"),
                 ("softmax", "cross-entropy"),
             ],
             [
                 ("image", "28 x 28"),
                 *(
-                    (f"conv {kernel} x {kernel}, {n}", f"max pool, batch norm,\nReLU\n{n} x {size} x {size}")
-                    for kernel, n, size in zip(h.kernel_sizes, h.channels, h.map_sizes, strict=True)
+                    (
+                        f"conv {kernel} x {kernel}, {n}",
+                        f"max pool {pool} x {pool}\nstride {stride}\nbatch norm, ReLU\n{n} x {size} x {size}",
+                    )
+                    for kernel, n, pool, stride, size in zip(
+                        h.kernel_sizes, h.channels, h.pool_sizes, h.pool_strides, h.map_sizes, strict=True
+                    )
                 ),
-                ("fully connected", f"batch norm, ReLU,\n{features}"),
+                ("fully connected", f"batch norm, ReLU\n{features}"),
             ],
             [
                 ("image", "ten views"),
@@ -117,34 +122,36 @@ def summary():
     of_cnn = [f"{step.removeprefix('+ ')} {gain:+.4f}" for step, (gain, _) in cnn_steps.step_gains().items()]
     lines = [
         f"The largest MLP by hand, with hidden layers of {largest}, reaches a test accuracy of {of_mlps[largest]}. "
-        f"The smaller ones: {'; '.join(f'{label} {of_mlps[label]}' for label in smaller)}.",
-        "A CNN of five convolutions, with the MLP by hand as its head, learns from gradients that were computed in "
-        f"NumPy. Test accuracy: {'; '.join(f'{label} {accuracy}' for label, accuracy in of_pairs.items())}.",
-        f"From worst choice to best, the MLP's validation accuracy changes most with: {'; '.join(effects[:4])}.",
+        f"The smaller ones reach: {'; '.join(f'{label}: {of_mlps[label]}' for label in smaller)}.",
+        "A CNN of five convolutions, with the MLP by hand as its head, learns from gradients computed in NumPy. It "
+        f"reaches these test accuracies: {'; '.join(f'{label}: {accuracy}' for label, accuracy in of_pairs.items())}.",
+        "These choices change the MLP's validation accuracy most, from the worst to the best: "
+        f"{'; '.join(effects[:4])}.",
         f"The pair's validation accuracy changes with each step: {'; '.join(of_cnn)}.",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
 
 def search_verdict():
-    """Compare what the search found with what the steps arrived at, at the same length."""
+    """Return sentences that compare the search with the steps, after the same number of epochs."""
     step = mlp_steps.REGULARISATION
     by_hand = np.mean(step.accuracies()[step.decided])
     found = max(map(np.mean, values_by(stored_trials("mlp_best"), "rank")))
     return (
-        f"A search over {len(STUDIES['mlp_search'].space.distributions)} hyperparameters at once, without knowing the "
-        f"steps, arrived at a validation accuracy of {found:.4f}, where the steps had arrived at {by_hand:.4f}, both "
-        f"in {step.base.epochs} epochs"
+        f"The steps reached a validation accuracy of {by_hand:.4f} in {step.base.epochs} epochs. A search over "
+        f"{len(STUDIES['mlp_search'].space.distributions)} hyperparameters at once, which started from scratch, "
+        f"reached {found:.4f} in as many epochs"
     )
 
 
 def classifier():
-    """Say what the MLP behind the features is."""
+    """Return a description of the MLP that classifies the features."""
     h = cnn.CLASSIFIER
     *sizes, last = map(str, h.hidden_sizes)
     return (
-        f"hidden layers of {', '.join(sizes)} and {last} units, {h.init} initial weights, the optimizer {h.optimizer} "
-        f"with a learning rate of {h.learning_rate} and a {h.schedule} schedule, and a weight decay of {h.weight_decay}"
+        f"hidden layers of {', '.join(sizes)} and {last} units and {h.init} initial weights. It is trained with "
+        f"{h.optimizer}, a learning rate of {h.learning_rate}, a {h.schedule} schedule and a weight decay of "
+        f"{h.weight_decay}"
     )
 
 
@@ -157,7 +164,12 @@ def did_not_work():
         for choice, runs in regularisation.items()
         if choice != "none" and np.mean(runs) - np.mean(bare) <= 2 * steps.standard_error(runs, bare)
     ]
-    lines = [f"Regularisation that did not help the MLP of 512-256 in 40 epochs: {'; '.join(lost)}."] if lost else []
+    lines = []
+    if lost:
+        lines.append(
+            "These kinds of regularisation gained the MLP 512-256 no more than two standard errors, in "
+            f"{mlp_steps.REGULARISATION.base.epochs} epochs: {'; '.join(lost)}."
+        )
     lines += [
         f"{step.removeprefix('+ ').capitalize()} changed the pair's validation accuracy by {gain:+.4f}, with a "
         f"standard error of {error:.4f}."
@@ -168,24 +180,26 @@ def did_not_work():
 
 
 def conclusion():
-    """Compare the final MLP with the final pair in a few sentences."""
+    """Return a few sentences that compare the final MLP with the final pair."""
     networks = load_networks()
     on_pixels, pair = (settled_on(networks, kind) for kind in ("mlp", "pair"))
     wrong = [1 - network.metrics["test"]["accuracy"] for network in (on_pixels, pair)]
     (a, b, n), *_ = confused_pairs(pair.metrics["test"])
     n_parameters = [network.description["n_parameters"] for network in (on_pixels, pair)]
     n_wrong = round(wrong[1] * len(pair.predictions))
+    n_hard = len(wrong_in_all(np.array([network.predictions for network in networks]), load_splits().test.labels))
     return (
         f"On pixels, the MLP by hand gets {wrong[0]:.2%} of the test images wrong, with {n_parameters[0]:,} "
-        f"parameters. On features that a CNN finds for it, {wrong[1]:.2%}, with {n_parameters[1]:,} in all. A "
-        "convolution has the same weights at every place of an image; the MLP must learn each place by itself. Many of "
-        f"the mistakes that remain lie in the data: of the pair's {n_wrong:,} mistakes, {n} take {a} for {b} or the "
-        "other way round, which often look alike in 28 x 28 pixels."
+        f"parameters. On features from a CNN, it gets {wrong[1]:.2%} wrong, with {n_parameters[1]:,} parameters in "
+        "all. A convolution uses the same weights everywhere in an image; the MLP must learn each place separately. Of "
+        f"the pair's {n_wrong:,} mistakes, {n} confuse {a} and {b}. {n_hard} test images are wrong for all "
+        f"{len(networks)} networks of [appendix B](#b-other-networks): at 28 x 28 pixels they do not show what they "
+        "are, or their labels are doubtful."
     )
 
 
 def values():
-    """Return all that the template names."""
+    """Return the value of each name in the template."""
     networks = load_networks()
     final = [settled_on(networks, kind) for kind in ("mlp", "pair")]
     return {
@@ -198,13 +212,11 @@ def values():
         "did_not_work": did_not_work(),
         "conclusion": conclusion(),
         "networks": networks_table(networks),
-        "libraries": libraries_table(),
         "race": speed.race_text(),
         "memory": speed.memory_text(),
         "cnn_epoch": speed.cnn_epoch_text(),
         "cnn_accuracy": speed.cnn_accuracy_text(),
         "prediction": speed.prediction_text(),
-        "study_speed": speed.study_text(),
         "steps": steps.table(mlp_steps.STEPS),
         "n_hyperparameters": len(STUDIES["mlp_search"].space.distributions),
         "first_epochs": cnn_steps.FIRST.epochs,
@@ -215,12 +227,12 @@ def values():
         "search_repeated": repeated_table("mlp_best"),
         "cnn_architecture": steps.compare(cnn_steps.ARCHITECTURE.accuracies(), with_lost=False),
         "ranking_epochs": cnn_steps.RANKING.base.epochs,
-        "ranking_table": cnn_steps.ranking_table(),
-        "ranking": steps.compare(cnn_steps.RANKING.accuracies(), with_lost=False),
+        "ranking": cnn_steps.describe_ranking(),
         "cnn_init": steps.compare(cnn_steps.INIT.accuracies()),
         "cnn_training": steps.compare(cnn_steps.training_accuracies()),
         "cnn_gains": cnn_steps.GAINS.describe(),
-        "lenet_steps": steps.describe(cnn_steps.LENET.at_best_rates()),
+        "finals": cnn_steps.finals_table(),
+        "lenet_epochs": cnn_steps.LENET.base.epochs,
     }
 
 
@@ -241,7 +253,7 @@ def build():
 
 
 def to_html(text):
-    """Return the report as one HTML page, its figures in it."""
+    """Return the report as one HTML page, with its figures in it."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
     html, _ = HTMLExporter(embed_images=True, exclude_input_prompt=True).from_notebook_node(
         notebook, resources={"metadata": {"name": "report", "path": str(ROOT)}}

@@ -1,4 +1,4 @@
-"""The declared studies: what each searches, what it trains, and on how many images; and what was stored of them."""
+"""The declared studies: what each searches, what it trains, and on how many images; and their stored results."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from optuna.pruners import MedianPruner
 
 from data_preparation import N_OFFICIAL_TRAIN, load_splits
 from experiments import RESULTS, cnn_steps
-from experiments.mlp_steps import FINAL_TRAIN_SIZE, FINALS, REGULARISATION, SEEDS, STEPS, finish_final
+from experiments.mlp_steps import FINAL_TRAIN_SIZE, FINALS, RECIPE, REGULARISATION, SEEDS, STEPS, finish_final
 from experiments.stored import read_rows
 from experiments.study import Space
 from mlp import MLPHyperparameters
@@ -27,13 +27,13 @@ class Experiment(NamedTuple):
     ----------
     space : Space
     base : MLPHyperparameters or BackboneHyperparameters
-        What all trials have in common; its kind decides what is trained.
+        What all trials have in common; its class decides what is trained.
     changes : function
-        From a trial's parameters to what differs from `base`, a dict.
+        Maps a trial's parameters to a dict of what differs from `base`.
     train_size : int
-        Training images.
+        Number of training images.
     finish : function
-        What is done with each trained network: (model, hyperparameters, history, splits) to what is noted of it.
+        Called with (model, hyperparameters, history, splits) after each training; returns what to store, a dict.
     """
 
     space: Space
@@ -43,17 +43,17 @@ class Experiment(NamedTuple):
     finish: Callable = lambda model, hyperparameters, history, splits: {}
 
     def load_splits(self):
-        """Return its images; 12,000 validate, or as many of the 60,000 as the training leaves."""
+        """Load the images: 12,000 for validation, or as many of the 60,000 as training leaves."""
         return load_splits(self.train_size, min(12_000, N_OFFICIAL_TRAIN - self.train_size))
 
 
-# A learning rate that suits each optimizer, from the first step of the argument. The search varies the factor on it:
-# one range of rates for all would suit some optimizers and rule out the others.
+# A learning rate that suits each optimizer, from the first of the steps. The search varies a factor on it, because one
+# range of rates for all would suit some optimizers and rule out the others.
 USUAL_RATE = {"momentum": 0.05, "nesterov": 0.05, "rmsprop": 0.001, "adam": 0.001, "adamw": 0.001}
 
 
 def _mlp_changes(parameters):
-    """A rectangle of hidden layers, and a multiple of the optimizer's usual rate; all else goes by its own name."""
+    """Return a trial's changes: hidden layers of one width, a multiple of the usual rate, and the rest as it is."""
     parameters = dict(parameters)
     return {
         "hidden_sizes": (parameters.pop("width"),) * parameters.pop("layers"),
@@ -88,8 +88,8 @@ STUDIES |= {
                 "shift": IntDistribution(0, 2),
             },
             n_trials=60,
-            # The random ones are spread over the whole space and all trained to their end, so that importances mean
-            # something; the sampler that learns from them, and the pruner, come after.
+            # The random trials are spread over the whole space and all run to the end, so that importances mean
+            # something; the sampler that learns from them, and the pruner, start afterwards.
             n_random=40,
             pruner=MedianPruner(n_startup_trials=40, n_warmup_steps=5),
         ),
@@ -101,7 +101,7 @@ STUDIES |= {
 
 
 def stored_trials(name):
-    """Read the trials of an exported study, a row each, as a DataFrame."""
+    """Read the trials of an exported study as a DataFrame, one row for each."""
     space = STUDIES[name].space.distributions
     return read_rows(
         RESULTS / f"study_{name}.csv", converters={parameter: partial(_parse, d) for parameter, d in space.items()}
@@ -109,14 +109,14 @@ def stored_trials(name):
 
 
 def distinct_points(name):
-    """Return the complete trials of an exported study, best first; a point that was tried again came out the same."""
+    """Return the complete trials of an exported study, best first, each point once."""
     trials = stored_trials(name)
     points = trials[trials["state"] == "complete"].drop_duplicates([*STUDIES[name].space.distributions])
     return points.sort_values("value", ascending=False, kind="stable")
 
 
 def values_by(trials, parameter):
-    """Return the values of complete trials, a list for each value of a parameter."""
+    """Return the values of complete trials, one list for each value of a parameter."""
     complete = trials[trials["state"] == "complete"]
     return complete.groupby(parameter)["value"].apply(list)
 
@@ -125,7 +125,7 @@ def importances(name):
     """Return the share of the accuracy's variance that each hyperparameter explains among a search's random trials.
 
     By functional analysis of variance, F. Hutter et al., "An efficient approach for assessing hyperparameter
-    importance", 2014. The trials that a sampler chose are left out: they crowd where it found the accuracy high.
+    importance", 2014. The trials that a sampler chose are left out: they crowd where accuracy is high.
 
     Returns
     -------
@@ -143,20 +143,39 @@ def importances(name):
 
 
 def search_table(name, n=5):
-    """Lay out the best points of a search, a column each."""
+    """Return a Markdown table of the best points of a search, one column for each."""
     points = distinct_points(name).head(n)
     lines = [[parameter, *map(_short, points[parameter])] for parameter in STUDIES[name].space.distributions]
     lines.append(["validation accuracy", *(f"{value:.4f}" for value in points["value"])])
     return markdown_table(["", *map(str, range(1, len(points) + 1))], lines)
 
 
+def sampled_text(name):
+    """Return sentences on how often the points that a search's sampler chose agree with the decisions of the steps."""
+    trials = stored_trials(name)
+    chosen = trials[(trials["state"] == "complete") & (trials["sampled"] != "random")]
+    decided = {
+        "mirrored images": chosen["flip"],
+        "moved images": chosen["shift"] > 0,
+        "the cosine schedule": chosen["schedule"] == RECIPE.schedule,
+        "label smoothing": chosen["label_smoothing"] > 0,
+        "cross-entropy": chosen["objective"] == RECIPE.objective,
+    }
+    counts = [f"{what} in {has.sum()}" for what, has in decided.items()]
+    return (
+        f"TPE chose {len(chosen)} points. What the steps decided for occurs there as follows: {', '.join(counts)}. The "
+        "sampler stays near what was good early, after few epochs and with one seed each; where it did not look, the "
+        "search is no check."
+    )
+
+
 def _short(value):
-    """A number as short as it reads well; anything else as it is."""
+    """Return a float as text of three significant digits, anything else unchanged."""
     return f"{value:.3g}" if isinstance(value, float) else value
 
 
 def repeated_table(name):
-    """Lay out the repetition of a search's best points over several seeds."""
+    """Return a Markdown table of a search's best points, repeated over several seeds."""
     rows = [
         (rank, mean_and_std(values), len(values)) for rank, values in values_by(stored_trials(name), "rank").items()
     ]
@@ -176,7 +195,7 @@ def _grid(**choices):
 
 
 def _best_of(name, base):
-    """Declare a study of another study's three best points with new seeds: what was best of many was lucky, too."""
+    """Declare a study of another study's three best points with new seeds, because the best of many was also lucky."""
     experiment = STUDIES[name]
     space = {"rank": CategoricalDistribution((1, 2, 3)), "seed": CategoricalDistribution((1, 2, 3))}
     return experiment._replace(
@@ -187,11 +206,11 @@ def _best_of(name, base):
 
 
 def _ranked(name, rank):
-    """Return the parameters of the point that came out so far from the top, counted from 1."""
+    """Return the parameters of the point at this rank, counted from 1."""
     return distinct_points(name).iloc[rank - 1][[*STUDIES[name].space.distributions]].to_dict()
 
 
-# At the length of the step that they are held against.
+# With as many epochs as the step that they are compared with.
 STUDIES["mlp_best"] = _best_of("mlp_search", replace(STUDIES["mlp_search"].base, epochs=REGULARISATION.base.epochs))
 STUDIES["mlp_final"] = Experiment(
     _grid(model=FINALS, seed=SEEDS),

@@ -1,8 +1,8 @@
-"""A step of an argument: vary one thing in the network that the steps before arrived at, and decide.
+"""A step: vary one thing in the network that the earlier steps arrived at, and decide.
 
-Where the varied thing changes which learning rate is best, each choice is tried at several rates and judged at its
-best one. What a step decides is written into the base of the next step by hand; a test holds every decision against
-the stored results. The steps themselves are in `mlp_steps` and `cnn_steps`.
+If the best learning rate depends on the choice, each choice is tried at several rates and judged at its best one. The
+decision of a step is written into the base of the next step by hand; a test checks every decision against the stored
+results. The steps themselves are in `mlp_steps` and `cnn_steps`.
 """
 
 import math
@@ -26,17 +26,19 @@ class Step(NamedTuple):
     study : str
         The name of the study that trains its settings.
     varied : str
-        What it varies, as a title says it.
+        What it varies, for titles.
     base : Hyperparameters
-        What the steps before arrived at.
+        The hyperparameters that the earlier steps arrived at.
     choices : dict of str to dict
         For each choice, what differs from `base`.
     decided : str
         The choice that the next step builds on.
+    reason : str
+        Why, if it is not simply the best choice: the end of the sentence "We go on with X, ...".
     rates : dict of str to tuple of float, optional
-        For each choice, the learning rates that it is tried at; all at the rate of their own hyperparameters if None.
+        For each choice, the learning rates to try; if None, each choice has the rate of its hyperparameters.
     seeds : tuple of int
-        Each setting is trained once with each.
+        Each setting is trained once with each seed.
     """
 
     study: str
@@ -44,12 +46,13 @@ class Step(NamedTuple):
     base: Hyperparameters
     choices: dict
     decided: str
+    reason: str = ""
     rates: dict = None
     seeds: tuple = (0, 1, 2)
 
     @property
     def settings(self):
-        """What differs from the base, by the name of each setting: a choice, or a choice at a learning rate."""
+        """What differs from the base, for each setting: a choice, or a choice at a learning rate."""
         if self.rates is None:
             return self.choices
         return {
@@ -60,7 +63,7 @@ class Step(NamedTuple):
 
     @property
     def space(self):
-        """What the study tries: each setting with each seed."""
+        """The search space of the study: each setting with each seed."""
         distributions = {
             "setting": CategoricalDistribution(tuple(self.settings)),
             "seed": CategoricalDistribution(self.seeds),
@@ -71,7 +74,7 @@ class Step(NamedTuple):
         """Return what a trial of the study changes in the base."""
         return self.settings[parameters["setting"]] | {"seed": parameters["seed"]}
 
-    # Its stored results
+    # Stored results
 
     def runs(self):
         """Read the runs from results/.
@@ -79,14 +82,14 @@ class Step(NamedTuple):
         Returns
         -------
         dict of str to list of dict
-            For each setting a row for each seed: among others its best validation accuracy, value, and the training
-            accuracy of its last epoch, train_accuracy.
+            For each setting, one row for each seed. Among its keys are value, the best validation accuracy, and
+            train_accuracy, the training accuracy of the last epoch.
         """
         rows = read_rows(RESULTS / f"study_{self.study}.csv")
         return {setting: runs.to_dict("records") for setting, runs in rows.groupby("setting", sort=False)}
 
     def by_rate(self):
-        """Return, for each choice, for each learning rate that it was tried at, the accuracies of its runs."""
+        """Return the accuracies of the runs, for each choice and each of its learning rates."""
         runs = self.runs()
         return {
             choice: {rate: _values(runs[setting_name(choice, rate)]) for rate in self.rates[choice]}
@@ -94,7 +97,7 @@ class Step(NamedTuple):
         }
 
     def at_best_rates(self):
-        """Return the runs of each choice at its best learning rate, by the mean accuracy; see `runs`."""
+        """Return the runs of each choice at the learning rate with the highest mean accuracy; see `runs`."""
         runs = self.runs()
         if self.rates is None:
             return {choice: runs[choice] for choice in self.choices}
@@ -109,10 +112,18 @@ class Step(NamedTuple):
         return dict(zip(self.choices, map(_values, self.at_best_rates().values()), strict=True))
 
     def describe(self):
-        """Lay out the choices at their best learning rates, and say what is decided, as Markdown."""
-        described = describe(self.at_best_rates())
-        is_table_alone = described.endswith("|")
-        return described + ("\n\n" if is_table_alone else " ") + f"We go on with **{self.decided}**."
+        """Return a Markdown table of the choices at their best learning rates, and sentences on the decision."""
+        table, *sentences = describe(self.at_best_rates()).split("\n\n")
+        sentences.append(f"We go on with **{self.decided}**{self.reason and ', ' + self.reason}.")
+        if self.rates is not None:
+            sentences.append(f"Learning rates tried: {self._rates_tried()}.")
+        return f"{table}\n\n{' '.join(sentences)}"
+
+    def _rates_tried(self):
+        tried = {choice: ", ".join(f"{rate:g}" for rate in rates) for choice, rates in self.rates.items()}
+        if len(set(tried.values())) == 1:
+            return tried[self.decided]
+        return "; ".join(f"{choice}: {rates}" for choice, rates in tried.items())
 
 
 def setting_name(choice, rate):
@@ -121,37 +132,37 @@ def setting_name(choice, rate):
 
 
 def gains(steps):
-    """Return, for each step, what its best choice gains over its worst, each at its best rate; the largest first."""
+    """Return the gain of each step's best choice over its worst, each at its best rate; the largest gain first."""
     means = {step.varied: list(map(statistics.mean, step.accuracies().values())) for step in steps}
     differences = {varied: max(values) - min(values) for varied, values in means.items()}
     return dict(sorted(differences.items(), key=lambda item: -item[1]))
 
 
 def table(steps):
-    """Lay out what each step varied, found and decided, as Markdown."""
+    """Return a Markdown table of what each step varied, found and decided."""
     rows = []
     for step in steps:
         accuracies = step.accuracies()
         best, worst = (pick(accuracies, key=lambda c: statistics.mean(accuracies[c])) for pick in (max, min))
         cells = (f"{choice}: {mean_and_std(accuracies[choice])}" for choice in (best, worst))
-        rows.append((step.varied, len(step.choices), *cells, step.decided))
-    return markdown_table(["varied", "choices", "best", "worst", "decided"], rows)
+        rows.append((step.varied, len(step.choices), *cells, f"{step.decided}{step.reason and ', ' + step.reason}"))
+    return markdown_table(["varied", "choices", "best", "worst", "we go on with"], rows)
 
 
 def describe(runs):
-    """Lay out runs of several settings, and say which differences stand out from the noise.
+    """Return a Markdown table of the runs of several settings, and a sentence on which are close to the best.
 
     Parameters
     ----------
     runs : dict of str to list of dict
-        For each setting a row for each seed, with value and train_accuracy.
+        For each setting, one row for each seed, with value and train_accuracy.
 
     Returns
     -------
     str
-        Markdown. A table with a row a setting: mean and standard deviation over the n runs of the best validation
-        accuracy, and the mean training accuracy of the last epoch. Then a sentence on which settings lie within two
-        standard errors of the best one; with one run each, or one setting, there is no telling, and no sentence.
+        The table has one row for each setting: mean and standard deviation over the n runs of the best validation
+        accuracy, and the mean training accuracy of the last epoch. The sentence names the settings that lie within two
+        standard errors of the best one; it is left out if there is one setting, or one run for each.
     """
     rows = [
         (
@@ -168,14 +179,14 @@ def describe(runs):
 
 
 def compare(accuracies, with_lost=True):
-    """Say which settings lie within two standard errors of the best one; "" where there is no telling.
+    """Return a sentence on which settings lie within two standard errors of the best; "" for one setting or one run.
 
     Parameters
     ----------
     accuracies : dict of str to list of float
-        For each setting those of its runs.
+        For each setting, the accuracies of its runs.
     with_lost : bool
-        Also name the others, and by how much they lie below the best.
+        Also name the other settings, and how far they lie below the best.
     """
     if len(accuracies) == 1 or min(map(len, accuracies.values())) == 1:
         return ""
@@ -190,7 +201,7 @@ def compare(accuracies, with_lost=True):
             below.append(f"{setting} by {gap:.4f}")
     sentence = f"Best: **{winner}**" + ("." if within else ", by more than two standard errors.")
     sentence += f" Within two standard errors of it: {'; '.join(within)}." if within else ""
-    return sentence + (f" Below it: {'; '.join(below)}." if below and with_lost else "")
+    return sentence + (f" Worse than the best: {'; '.join(below)}." if below and with_lost else "")
 
 
 def standard_error(one, other):
@@ -203,7 +214,7 @@ def _values(runs):
 
 
 def final_accuracies(study, finals):
-    """Return, for each final model, its test accuracy over the seeds: mean, standard deviation and n, as text."""
+    """Return the test accuracy of each final model over the seeds as text: mean, standard deviation and n."""
     rows = read_rows(RESULTS / f"study_{study}.csv")
     accuracies = {label: rows[rows["model"] == label]["test"] for label in finals}
     return {label: f"{mean_and_std(runs)}, n = {len(runs)}" for label, runs in accuracies.items()}

@@ -1,9 +1,9 @@
-"""A study in one local file: many workers take trials from it, and whichever is killed, no trial is lost or done twice.
+"""A study in one local file: many workers take trials from it, and if one is killed, no trial is lost or done twice.
 
-Optuna suggests the trials, keeps them in SQLite and queues what has to be tried again. What is added here is what it
-loses. Its heartbeat takes a process that was suspended for dead, and one that was killed before its first beat for
-alive; so the process that runs a trial holds a file lock, which the operating system lets go of when the process ends,
-however that happens. Two workers can take the same trial of the queue, so one lock is around taking and ending.
+Optuna suggests the trials, keeps them in SQLite and queues those that must be run again. This module adds two kinds of
+lock. Optuna's heartbeat takes a suspended process for dead, and a process that was killed before its first beat for
+alive. So the process that runs a trial holds a file lock, which the operating system releases however the process ends.
+In Optuna, two workers can also take the same trial from the queue, so one lock guards taking and ending trials.
 """
 
 import itertools
@@ -24,18 +24,18 @@ from sqlalchemy.exc import DatabaseError
 
 from model_utils.files import flush
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # its greetings; progress is the caller's business
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # no greetings; the caller shows the progress
 
 SAMPLERS = ("tpe", "random", "grid")
 
 
 class _Connection(sqlite3.Connection):
-    """Writes so that no power cut takes back what was noted, nor spoils the file."""
+    """A connection with which a power cut neither loses what was written nor damages the file."""
 
     def __init__(self, *arguments, **named):
         super().__init__(*arguments, **named)
         self.execute("PRAGMA synchronous = EXTRA")
-        self.execute("PRAGMA fullfsync = ON")  # counts on macOS alone
+        self.execute("PRAGMA fullfsync = ON")  # has an effect on macOS only
 
 
 class Space(NamedTuple):
@@ -44,19 +44,19 @@ class Space(NamedTuple):
     Attributes
     ----------
     distributions : dict of str to optuna.distributions.BaseDistribution
-        Of each parameter; for a grid, all of them categorical.
+        One for each parameter; for a grid, all of them categorical.
     n_trials : int
-        How many are to be finished.
+        How many trials to finish.
     sampler : {"tpe", "random", "grid"}
-        The tree-structured Parzen estimator of J. Bergstra et al., 2011, which learns from the trials before; points
+        The tree-structured Parzen estimator of J. Bergstra et al., 2011, which learns from earlier trials; points
         drawn at random; or every combination once.
     n_random : int
         How many trials are drawn at random before "tpe" takes over.
     pruner : optuna.pruners.BasePruner
-        Which trials are given up early, by what they report; none unless asked for.
+        Decides from their reports which trials are stopped early; by default, none are.
     seed : int
     shared : dict
-        What all trials share, as JSON keeps it: a study that was begun with something else is not gone on with.
+        What all trials share, as JSON; a study that was begun with something else is not continued.
     """
 
     distributions: dict
@@ -68,7 +68,7 @@ class Space(NamedTuple):
     shared: dict = {}  # noqa: RUF012  never changed
 
     def grid(self):
-        """Return every combination of the choices, a list of dicts."""
+        """Return every combination of the choices, as a list of dicts."""
         choices = [distribution.choices for distribution in self.distributions.values()]
         return [dict(zip(self.distributions, point, strict=True)) for point in itertools.product(*choices)]
 
@@ -79,7 +79,7 @@ class Study:
     Parameters
     ----------
     folder : path
-        Holds the study's file, and its locks; on a local disk.
+        For the study's file and its locks; it must be on a local disk.
     name : str
     space : Space
 
@@ -99,11 +99,11 @@ class Study:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file = self.folder / f"{name}.db"
         self._lock = FileLock(self.folder / f"{name}.lock")
-        self._running = {}  # by number: the trial, its lock and its worker
+        self._running = {}  # by trial number: the trial, its lock and its worker
         self._study = None
         self._open()
 
-    # What workers do
+    # For workers
 
     def ask(self, worker=""):
         """Take the next trial.
@@ -111,12 +111,12 @@ class Study:
         Parameters
         ----------
         worker : str
-            Who will run it, where one process looks after several workers.
+            Who will run it, if this process serves several workers.
 
         Returns
         -------
         (int, dict) or None
-            The trial's number and parameters; None if as many as asked for are finished or in good hands.
+            The trial's number and parameters; None if enough trials are finished or running.
         """
         with self._lock:
             self._create()
@@ -124,13 +124,13 @@ class Study:
             trials = self.trials
             begun = [trial.number for trial in trials if "again" not in trial.user_attrs]
             waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-            if not waiting:  # those that were cut off come first
+            if not waiting:  # trials that were cut off come first
                 if len(begun) >= self.space.n_trials:
                     return None
                 self._study.enqueue_trial(self.space.grid()[len(begun)] if self.space.sampler == "grid" else {})
                 waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
             number = waiting[0].number
-            first = number  # of the trials with these parameters
+            first = number  # will be the first of the trials with these parameters
             while first < len(trials) and "again" in trials[first].user_attrs:
                 first = trials[first].user_attrs["again"]
             n_before = sum(other < first for other in begun)
@@ -140,7 +140,7 @@ class Study:
             lock.acquire()
             try:
                 trial = self._study.ask(self.space.distributions)
-            except BaseException:  # of which the trial is to be tried again
+            except BaseException:  # whatever it is, the trial will be run again
                 _let_go(lock)
                 raise
             if self.space.sampler == "tpe":
@@ -149,21 +149,21 @@ class Study:
         return number, trial.params
 
     def report(self, number, step, value):
-        """Note how good a trial is after a step; return whether to give it up."""
+        """Store the value of a trial after a step; return whether to stop the trial early."""
         trial, _, _ = self._running[number]
         trial.report(value, step)
         return trial.should_prune()
 
     def finish(self, number, value=None, note=None, pruned=False):
-        """End a trial.
+        """Store how a trial ended, and release its lock.
 
         Parameters
         ----------
         number : int
         value : float, optional
-            What the study is to raise; None or NaN if it failed.
+            What the study maximises; None or NaN if the trial failed.
         note : dict, optional
-            What else to keep of it, such as the reason why it failed.
+            What else to store, such as the reason why it failed.
         pruned : bool
         """
         trial, lock, _ = self._running[number]
@@ -178,18 +178,18 @@ class Study:
             _let_go(lock)
 
     def abandon(self, worker):
-        """Let go of the running trials of one of this process's workers, which died; they are tried again."""
+        """Release the running trials of one of this process's workers that died, so that they are run again."""
         with self._lock:
             for number, (_, lock, its_worker) in list(self._running.items()):
                 if its_worker == worker:
                     del self._running[number]
                     _let_go(lock)
 
-    # What onlookers see
+    # For observers
 
     @property
     def origin(self):
-        """What the study searches and what its trials share, as JSON keeps it."""
+        """What the study searches and what its trials share, as JSON."""
         distributions = {
             parameter: json.loads(optuna.distributions.distribution_to_json(distribution))
             for parameter, distribution in self.space.distributions.items()
@@ -201,12 +201,12 @@ class Study:
 
     @property
     def trials(self):
-        """All trials, as Optuna keeps them; none before the first one is taken."""
+        """All trials, as objects of Optuna; none before the first one is taken."""
         self._open()
         return [] if self._study is None else self._study.get_trials(deepcopy=False)
 
     def finished(self):
-        """Return the trials that came to an end of their own: complete, pruned or failed, and not cut off."""
+        """Return the trials that are complete, pruned or failed, without those that were cut off."""
         return self._finished(self.trials)
 
     def _finished(self, trials):
@@ -214,14 +214,14 @@ class Study:
         return [trial for trial in trials if trial.state.is_finished() and trial.number not in cut_off]
 
     def progress(self):
-        """Return how many trials are finished, how many are running, and the best value so far, None without one."""
+        """Return the numbers of finished and of running trials, and the best value so far, None if there is none."""
         trials = self.trials
         values = [trial.value for trial in trials if trial.state == TrialState.COMPLETE]
         n_running = sum(trial.state == TrialState.RUNNING for trial in trials)
         return len(self._finished(trials)), n_running, max(values, default=None)
 
     def rows(self):
-        """Return a row for each finished trial, sorted by parameters: state, value, its parameters and its note."""
+        """Return one row for each finished trial, sorted by parameters: parameters, state, value and note."""
         rows = []
         for trial in self.finished():
             value = trial.value
@@ -234,10 +234,10 @@ class Study:
             rows.append(row | {"steps": len(trial.intermediate_values)} | trial.user_attrs["note"])
         return sorted(rows, key=lambda row: [str(row[parameter]) for parameter in self.space.distributions])
 
-    # How it is done
+    # Internals
 
     def _create(self):
-        """Make the study's file, if it is not there, elsewhere first: a stop must not leave half of its tables."""
+        """Create the study's file if it is missing, in a temporary folder first: a crash must not leave half a file."""
         if not self._file.exists():
             with tempfile.TemporaryDirectory(dir=self.folder, suffix=".tmp") as folder:
                 storage = optuna.storages.RDBStorage(f"sqlite:///{folder}/new.db")
@@ -256,12 +256,12 @@ class Study:
             storage = optuna.storages.RDBStorage(
                 f"sqlite:///{self._file}",
                 engine_kwargs={"connect_args": connect_args},
-                skip_table_creation=True,  # `_create` has made them; another database stays as it is
+                skip_table_creation=True,  # `_create` makes them; another database stays unchanged
             )
             study = optuna.load_study(study_name=self._name, storage=storage, pruner=self.space.pruner)
             begun_with, origin = study.user_attrs["origin"], self.origin
         except (DatabaseError, StorageInternalError, KeyError) as error:
-            cause = error.__cause__ or error  # of which Optuna says little
+            cause = error.__cause__ or error  # Optuna's own message says little
             raise ValueError(
                 f"{self._file}: expected the study {self._name} ({getattr(cause, 'orig', cause)}); move the file away, "
                 "or choose another --folder"
@@ -269,19 +269,19 @@ class Study:
         if begun_with != origin:
             different = ", ".join(name for name in origin if begun_with.get(name) != origin[name])
             raise ValueError(
-                f"{self._file}: begun with other settings ({different}); go on with those, or move it away"
+                f"{self._file}: begun with other settings ({different}); continue with those, or move the file away"
             )
         self._study = study
 
     def _sampler(self, n_before, is_random):
-        """A generator of its own for each trial: what is suggested does not depend on how often trials were cut off."""
+        """Return a sampler seeded for this trial: suggestions do not depend on how often trials were cut off."""
         seed = int(np.random.SeedSequence([self.space.seed, n_before]).generate_state(1)[0])
         if is_random:
             return optuna.samplers.RandomSampler(seed)
         return optuna.samplers.TPESampler(n_startup_trials=0, seed=seed, constant_liar=True)
 
     def _queue_cut_off(self):
-        """Queue the parameters of running trials whose lock is free, each once, and close the trials."""
+        """Close the running trials whose lock is free, and queue the parameters of each once more."""
         trials = self.trials
         queued = {trial.user_attrs.get("again") for trial in trials}
         for trial in trials:
@@ -293,8 +293,8 @@ class Study:
             except Timeout:
                 continue
             if trial.number not in queued:
-                # Its worker may have died before it had all parameters. Those of one from the queue stand there
-                # whole; all of any other are suggested again.
+                # Its worker may have died before it had all parameters. A trial from the queue has all of them in the
+                # queue; for any other trial, all are suggested again.
                 parameters = trial.system_attrs.get("fixed_params") or trial.params
                 is_whole = parameters.keys() == self.space.distributions.keys()
                 self._study.enqueue_trial(parameters if is_whole else {}, user_attrs={"again": trial.number})
@@ -306,7 +306,7 @@ class Study:
 
 
 def _let_go(lock):
-    """Release the lock of a trial; whoever takes or ends one holds the study's lock, so nobody is waiting for it."""
+    """Release and delete a trial's lock; the study's lock is held meanwhile, so nobody else can be waiting for it."""
     lock.release()
     Path(lock.lock_file).unlink(missing_ok=True)
 

@@ -26,23 +26,23 @@ MAX_TRIALS, MAX_WORKERS = 1_000_000, 1000
 
 
 def open_study(name, folder, n_trials=None, train_size=None):
-    """Return a declared experiment, with other numbers of trials and training images if they are given, and its study.
+    """Return a declared experiment and its study; the numbers that are given replace the declared ones.
 
     Raises
     ------
     ValueError
-        If there is no such study, a number is out of its range, or the study was begun with other settings.
+        If there is no such study, a number is out of range, or the study was begun with other settings.
     """
     check_choice("study", name, STUDIES)
     if n_trials is not None:
         check_count("trials", n_trials, 1, MAX_TRIALS)
-    if train_size is not None:  # some are left to validate
+    if train_size is not None:  # some must be left for validation
         check_count("train_size", train_size, len(CLASS_NAMES), N_OFFICIAL_TRAIN - len(CLASS_NAMES))
     experiment = STUDIES[name]
     experiment = experiment._replace(train_size=train_size or experiment.train_size)
-    # Only what differs from the defaults: a study goes on when a hyperparameter is added that it does without.
+    # Only what differs from the defaults, so that a new hyperparameter does not end the studies that do not use it.
     shared = {"base": experiment.base.changed(), "train_size": experiment.train_size}
-    if experiment.space.sampler == "grid":  # what its choices stand for may change
+    if experiment.space.sampler == "grid":  # the meaning of its choices may change
         shared["changes"] = list(map(experiment.changes, experiment.space.grid()))
     space = experiment.space._replace(n_trials=n_trials or experiment.space.n_trials, shared=shared)
     return experiment._replace(space=space), Study(folder, name, space)
@@ -54,7 +54,7 @@ def run_trials(study, experiment, splits, worker=""):
     Parameters
     ----------
     study : Study
-        Or what passes its calls on.
+        Or an object that forwards its calls.
     experiment : Experiment
     splits : Splits
     worker : str
@@ -78,8 +78,8 @@ def run_trials(study, experiment, splits, worker=""):
         except TrialPruned:
             pruned = True
         except (StorageInternalError, OSError, ImportError):
-            raise  # not the trial's fault: it stays unfinished, and is tried again
-        except Exception as error:  # a trial may fail in any way, and the study goes on
+            raise  # not the trial's fault: it stays unfinished, and is run again
+        except Exception as error:  # a trial may fail in any way, and the study continues
             reason = f"{type(error).__name__}: {error}"
         note = finished | {
             "train_accuracy": history[-1]["train_accuracy"] if history else math.nan,
@@ -100,7 +100,7 @@ def train(hyperparameters, training, validation, on_epoch=None):
 
 
 def run_study(name, experiment, study, n_workers=1, ray_address=None):
-    """Run a study, or go on with it, with so many workers, until all its trials are finished; show a progress bar.
+    """Run a study, or continue it, until all its trials are finished; show a progress bar.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def run_study(name, experiment, study, n_workers=1, ray_address=None):
     n_workers : int
         Processes on this machine, or processors of the Ray cluster.
     ray_address : str, optional
-        Of the cluster, such as "auto".
+        Address of the cluster, such as "auto".
 
     Raises
     ------
@@ -136,10 +136,10 @@ def run_study(name, experiment, study, n_workers=1, ray_address=None):
                 del workers[number]
                 n_finished, _, _ = study.progress()
                 if n_finished < study.space.n_trials and (status or not workers):
-                    # Killed, or the others were, after it found nothing left to take.
+                    # It was killed; or it had found nothing left to take, and then another worker was killed.
                     deaths += bool(status)
                     if deaths > 3 + n_finished:
-                        raise ValueError(f"{name}: its workers keep dying; try `work {name}` to see why")
+                        raise ValueError(f"{name}: its workers keep dying; run `work {name}` to see why")
                     workers[number] = start(number)
         _show(bar, study)
     finally:
@@ -148,18 +148,19 @@ def run_study(name, experiment, study, n_workers=1, ray_address=None):
 
 
 def _show(bar, study):
-    """Show how far a study is."""
+    """Update the progress bar of a study."""
     bar.n, n_running, best = study.progress()
     bar.set_postfix_str(f"{n_running} running" + (f", best {best:.4f}" if best is not None else ""))
 
 
 def _on_this_machine(name, experiment, study, n_workers):
-    """Return two functions: one starts a worker, a process with its share of the processor, and returns what polls it,
-    None while it runs and then its exit status; the other stops all.
+    """Return two functions, one to start a worker and one to stop all.
 
-    If this process alone is killed, its workers go on; the next one that is started finds their trials in good hands.
+    A worker is a process with its share of the processors. The first function returns another one that polls it: None
+    while it runs, then its exit status. If only this process is killed, its workers continue, and the next `run_study`
+    leaves their trials to them.
     """
-    # Not all processors may be ours; only Linux can tell.
+    # This process may be limited to some processors; only Linux can tell.
     n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     n_threads = str(max(1, n_processors // n_workers))
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), n_threads)
@@ -182,7 +183,7 @@ def _on_this_machine(name, experiment, study, n_workers):
 
 
 def _on_ray(name, address, experiment, study):
-    """The same on a Ray cluster. The study stays here; its workers, wherever they are, ask for trials and report."""
+    """Return the same two functions for a Ray cluster; the study stays here, and the workers there call it."""
     try:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -221,7 +222,7 @@ def _on_ray(name, address, experiment, study):
 
 
 class _RaysStudy:
-    """Passes the calls of a study on to the actor that has it."""
+    """Forwards the calls of a study to the Ray actor that holds it."""
 
     def __init__(self, actor):
         self._actor = actor

@@ -1,1 +1,1 @@
-"""The models and what they are built from. Nothing here imports from the top level."""
+"""The models and their building blocks. Nothing here imports from the top level."""

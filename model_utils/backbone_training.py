@@ -1,4 +1,4 @@
-"""The training of a backbone through its head, a linear layer or the MLP by hand."""
+"""Train a backbone together with its head: a linear layer or the hand-written MLP."""
 
 import time
 from dataclasses import asdict
@@ -22,7 +22,7 @@ from model_utils.training import best_epoch, check_batches, check_loss, out_of_p
 
 
 def train(backbone, training, validation, hyperparameters, on_epoch=None, checkpoint=None):
-    """Train a backbone through its head; both end with the weights that were best on validation.
+    """Train a backbone through its head; both keep the weights that were best on validation.
 
     Parameters
     ----------
@@ -32,22 +32,22 @@ def train(backbone, training, validation, hyperparameters, on_epoch=None, checkp
     training, validation : Split
     hyperparameters : BackboneHyperparameters
     on_epoch : callable, optional
-        Gets each row of the history as soon as its epoch is over, first those of a training that goes on. What it
-        raises ends the training.
+        Called with each row of the history as soon as its epoch is over. A run that continues from a checkpoint begins
+        with the earlier rows. An exception that it raises ends the training.
     checkpoint : path, optional
-        A folder where the state of the training is kept after each epoch. If there is one already, training goes on
-        from it, on a processor to the same final weights as if it had never been cut off.
+        A folder where the state of training is saved after each epoch. If it already exists, training continues from
+        it; on a processor, the final weights are the same as without the interruption.
 
     Returns
     -------
     list of dict
-        The history, with the columns of `mlp.train`. With a running average of the weights, that is what is validated
-        and kept.
+        The history, with the columns of `mlp.train`. If there is a running average of the weights, the
+        average is validated and kept.
 
     Raises
     ------
     ValueError
-        If images or labels are not as they should be, or the checkpoint is of other hyperparameters or images.
+        If images or labels are invalid, or the checkpoint belongs to other hyperparameters or images.
     SavedModelError
         If the checkpoint is damaged, or cannot be saved.
     TrainingDiverged
@@ -79,8 +79,8 @@ def train(backbone, training, validation, hyperparameters, on_epoch=None, checkp
     try:
         for row in history:
             on_epoch(row)
-        # The caller's random numbers stay as they are, and each epoch has its own: nothing to keep in a checkpoint.
-        # NumPy's threads would wait for work by spinning, and take the processor from PyTorch's.
+        # The caller's random state stays as it is. Each epoch has its own seed, so a checkpoint need not store one.
+        # NumPy's idle threads would spin, and take processor time away from PyTorch's.
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),
             threadpool_limits(1 if by_hand else None, user_api="blas"),
@@ -118,7 +118,7 @@ def train(backbone, training, validation, hyperparameters, on_epoch=None, checkp
 
 
 def _train_one_epoch(backbone, images, labels, optimizer, average, hyperparameters, epoch, use_bfloat16):
-    """Go once through the images; return the means of loss and accuracy over the epoch's batches."""
+    """Train once on all images; return the mean loss and accuracy over the epoch's batches."""
     h, head = hyperparameters, backbone.head
     device = images.device
     batches = torch.randperm(len(images)).split(h.batch_size)
@@ -142,7 +142,7 @@ def _train_one_epoch(backbone, images, labels, optimizer, average, hyperparamete
             _move_average(average, backbone.state_dict(), h.average)
         loss_sum += loss.detach() * len(chosen)
         n_correct += (logits.argmax(dim=1) == labels[chosen]).sum()
-        # Reading a number makes a graphics card wait, so not at each step.
+        # Reading a number makes a graphics card wait, so the loss is not checked at every step.
         if step % 25 == 24:
             check_loss(loss_sum.item(), f"epoch {epoch}, step {step + 1} of {len(batches)}", h.learning_rate)
     mean_loss = loss_sum.item() / len(images)
@@ -151,7 +151,7 @@ def _train_one_epoch(backbone, images, labels, optimizer, average, hyperparamete
 
 
 def _optimizer(backbone, hyperparameters):
-    """Weights decay; biases and batch norm do not. What is in NumPy has an optimizer of its own."""
+    """Make the optimizer: weights decay, biases and batch norm do not. The NumPy MLP has its own optimizer."""
     weights = [parameter for parameter in backbone.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in backbone.parameters() if parameter.ndim <= 1]
     return torch.optim.AdamW(
@@ -162,7 +162,7 @@ def _optimizer(backbone, hyperparameters):
 
 
 def _move_average(average, state, share_kept):
-    """average = share_kept average + (1 - share_kept) state; what counts, such as batches seen, is copied."""
+    """Set average = share_kept average + (1 - share_kept) state; copy counters, such as that of batches seen."""
     is_real = {name: tensor.is_floating_point() for name, tensor in state.items()}
     torch._foreach_lerp_(
         [average[name] for name in state if is_real[name]],

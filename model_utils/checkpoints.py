@@ -1,4 +1,4 @@
-"""The state of a backbone's training, kept after each epoch, so that a training that is cut off can go on."""
+"""Save the state of a backbone's training after each epoch, so that an interrupted run can continue."""
 
 import hashlib
 import json
@@ -10,12 +10,12 @@ from model_utils.checks import check_arrays
 from model_utils.saved_models import SavedModel, load_model, naming, save_model
 from model_utils.tensors import state_from_arrays, state_layout, state_to_arrays
 
-# What the optimizer keeps of each parameter.
+# What the optimizer stores for each parameter.
 ADAMW_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
 def origin_of(hyperparameters, *arrays):
-    """Return what a training is begun with, as JSON keeps it: going on with anything else would not be the same one.
+    """Return what defines a training run, as JSON stores it; only a run with the same origin can be continued.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def origin_of(hyperparameters, *arrays):
 
 
 def save_checkpoint(folder, backbone, optimizer, origin, history, best_state, average):
-    """Write all that a training needs to go on.
+    """Save everything that training needs to continue.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def save_checkpoint(folder, backbone, optimizer, origin, history, best_state, av
 
 
 def load_checkpoint(folder, backbone, optimizer, origin):
-    """Set backbone and optimizer to what `save_checkpoint` kept.
+    """Restore backbone and optimizer from what `save_checkpoint` wrote.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def load_checkpoint(folder, backbone, optimizer, origin):
     Raises
     ------
     ValueError
-        If the training was begun with something else; it names what.
+        If the run was started with other settings or images; the message names them.
     SavedModelError
         If the checkpoint is damaged.
     """
@@ -94,7 +94,7 @@ def load_checkpoint(folder, backbone, optimizer, origin):
 
 
 def _layout(weights, backbone, parameters):
-    """Return the layout of the arrays that `save_checkpoint` keeps, with a running average if the weights have one."""
+    """Return the layout of the arrays that `save_checkpoint` writes, with a running average if the weights have one."""
     parts = ["now.", "best."] + ["average."] * any(name.startswith("average.") for name in weights)
     layout = {}
     for part in parts:

@@ -6,13 +6,13 @@ import sys
 
 import numpy as np
 
-# Far more than anything here needs, and little enough for a laptop: 0.4 GB of weights, and as much again for the
-# gradient, each running vector of the optimizer and the best weights so far.
+# Far more than anything here needs, but not too much for a laptop: 0.4 GB of weights, and as much again for the
+# gradient, for each of the optimizer's running vectors and for the best weights so far.
 MAX_PARAMETERS = 100_000_000
-MAX_UNITS = 100_000  # of a layer: what it computes for a batch has to fit, too
+MAX_UNITS = 100_000  # of a layer: its output for a batch has to fit into memory, too
 MAX_LAYERS = 100
-MAX_SEED = 2**32 - 1  # of scikit-learn; NumPy and PyTorch allow more
-MAX_NUMBER = 1e38  # float32 ends soon after
+MAX_SEED = 2**32 - 1  # scikit-learn's limit; NumPy and PyTorch allow more
+MAX_NUMBER = 1e38  # close to the largest float32
 MAX_SHIFT = 13  # pixels, of 28: at least half of the garment stays in the image
 MAX_ERASE = 27  # pixels, of 28: a larger square could blacken a whole image
 
@@ -30,7 +30,7 @@ def check_callable(name, value):
 
 
 def check_path(name, value):
-    """Raise unless `value` is a path, as text or as an object."""
+    """Raise unless `value` is a path: a string or a path object."""
     if not isinstance(value, str | os.PathLike):
         raise ValueError(f"{name}: expected a path, got {_what(value)}")
 
@@ -42,7 +42,7 @@ def check_rng(name, value):
 
 
 def check_choice(name, value, choices):
-    """Raise unless `value` is one of `choices`, which are texts."""
+    """Raise unless `value` is one of `choices`, which are strings."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
 
@@ -96,7 +96,7 @@ def check_positive(name, value):
 
 
 def check_n_parameters(name, sizes, n_parameters):
-    """Raise if a network of layers of these sizes has too many parameters; ask before memory is asked for."""
+    """Raise if layers of these sizes have too many parameters; call it before any memory is allocated."""
     if n_parameters > MAX_PARAMETERS:
         raise ValueError(
             f"{name}: {'-'.join(map(str, sizes))} has {n_parameters:,} parameters, more than {MAX_PARAMETERS:,}"
@@ -104,15 +104,15 @@ def check_n_parameters(name, sizes, n_parameters):
 
 
 def as_array(name, value):
-    """Return `value` as an array, or raise if nothing rectangular can be made of it."""
+    """Return `value` as an array, or raise if it cannot be made into one."""
     try:
         return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:  # the last one from tensors
+    except (TypeError, ValueError, RuntimeError) as error:  # tensors raise the last one
         raise ValueError(f"{name}: expected an array, got {_what(value)} ({error})") from error
 
 
 def check_floats(name, value, ndim=None):
-    """Return `value` as an array, or raise unless it holds floats, at least one, in `ndim` dimensions if given."""
+    """Return `value` as an array, or raise unless it holds at least one float and has `ndim` dimensions, if given."""
     array = as_array(name, value)
     if array.dtype.kind != "f":
         raise ValueError(f"{name}: expected floats, got {array.dtype}")
@@ -123,7 +123,7 @@ def check_floats(name, value, ndim=None):
 
 
 def check_finite(name, value):
-    """Raise unless `value` is a number, and neither NaN nor infinite; an integer must not be too large for a float."""
+    """Raise unless `value` is a finite number; an integer must not be too large for a float."""
     largest = sys.float_info.max
     if not isinstance(value, numbers.Real) or not -largest <= value <= largest:
         raise ValueError(f"{name}: expected a finite number, got {value!r}")
@@ -136,22 +136,22 @@ def check_share(name, value):
 
 
 def check_text(name, value):
-    """Raise unless `value` is a text that can be printed."""
+    """Raise unless `value` is printable text."""
     if not isinstance(value, str) or not value.isprintable():
         raise ValueError(f"{name}: expected printable text, got {value!r}")
 
 
 def check_form(name, value, form):
-    """Raise unless `value`, which was read from JSON, has the form that is expected.
+    """Raise unless `value`, which was read from JSON, has the expected form.
 
     Parameters
     ----------
     name : str
     value : what json.loads returns
     form : callable, list or dict
-        One of the checks above. Or [form], a list of any length whose items have the form. Or {key: form}, a dict that
-        has at least these keys; what stands in the place of a key as ... holds for all others, and their names are
-        texts that can be printed.
+        One of the checks above; or [form], for a list of any length whose items have this form; or {key: form}, for a
+        dict with at least these keys. The key ... gives the form of all other entries, whose keys must be printable
+        text.
     """
     if callable(form):
         form(name, value)
@@ -190,7 +190,7 @@ def check_arrays(arrays, layout):
 
 
 def check_weights(arrays, layout):
-    """Raise unless arrays are as `check_arrays` asks, and can be weights: finite, and variances not below 0."""
+    """Raise unless arrays pass `check_arrays` and can be weights: finite, and without negative variances."""
     check_arrays(arrays, layout)
     for name, array in arrays.items():
         if not np.isfinite(array).all():
@@ -210,8 +210,8 @@ def check_images(images, name="images"):
 
 
 def check_inputs(x, n_inputs, finite=True, name="x"):
-    """Return `x` as an array, or raise unless it holds floats, has shape (N, n_inputs) with N at least 1, and, if
-    `finite`, neither NaN nor infinity.
+    """Return `x` as an array, or raise unless it holds floats and has shape (N, n_inputs) with N at least 1. With
+    `finite`, also raise for NaN and infinity.
     """
     x = as_array(name, x)
     if x.dtype.kind != "f":
@@ -231,7 +231,7 @@ def check_all_finite(name, x):
 
 
 def check_labels(labels, n, k, name="labels"):
-    """Return `labels` as an array, or raise unless they are `n` integers, at least one, from 0 to `k` - 1."""
+    """Return `labels` as an array, or raise unless they are `n` integers from 0 to `k` - 1, with `n` at least 1."""
     labels = as_array(name, labels)
     if labels.shape != (n,) or n == 0:
         raise ValueError(f"{name}: expected shape ({max(n, 1)},), one for each row, got {labels.shape}")
@@ -260,7 +260,7 @@ def check_vector(name, value):
 
 
 def check_rows(x, labels):
-    """Return both as arrays, or raise unless x has at least one row, and one label for each."""
+    """Return both as arrays, or raise unless x has at least one row and there is one label for each row."""
     x, labels = as_array("x", x), as_array("labels", labels)
     if x.ndim == 0 or len(x) == 0:
         raise ValueError(f"x: expected at least one row, got shape {x.shape}")
@@ -276,7 +276,7 @@ def check_out(out, shape):
 
 
 def check_dtype(name, dtype):
-    """Return the NumPy dtype that is meant, or raise unless it is float32 or float64."""
+    """Return `dtype` as a NumPy dtype, or raise unless it is float32 or float64."""
     try:
         found = np.dtype(dtype)
     except TypeError:
@@ -287,13 +287,13 @@ def check_dtype(name, dtype):
 
 
 def check_split(name, split):
-    """Return the images, or features, and the labels of a split as arrays, or raise unless it is a pair of the two."""
+    """Return a split's images (or features) and labels as arrays, or raise unless it is a pair of these."""
     if not isinstance(split, tuple | list) or len(split) != 2:
         raise ValueError(f"{name}: expected a Split, images and labels, got {_what(split)}")
     return as_array(f"{name} images", split[0]), as_array(f"{name} labels", split[1])
 
 
 def _what(value):
-    """Say briefly what something is: its value can be long."""
+    """Return a short text for a value in an error message: its type if the value is long."""
     text = repr(value)
     return text if len(text) <= 60 else f"{type(value).__name__}"

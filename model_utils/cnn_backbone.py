@@ -1,7 +1,7 @@
 """Convolutional backbones in PyTorch: images in, features out.
 
-A backbone finds the features; its head classifies them in training. That is a linear layer, or the MLP by hand: see
-`mlp_head`.
+A backbone computes features; in training, its head classifies them. The head is a linear layer or the hand-written
+MLP: see `mlp_head`.
 """
 
 import math
@@ -23,35 +23,35 @@ MAX_CHANNELS = 4096
 
 @dataclass(frozen=True)
 class BackboneHyperparameters(Hyperparameters):
-    """What is chosen before the training of every backbone. Each kind of backbone adds what describes it."""
+    """Hyperparameters that every backbone has. Each kind of backbone adds its own."""
 
-    backbone: str = choice("", "what finds the features", ())  # each kind declares its names
+    backbone: str = choice("", "network that computes the features", ())  # each kind declares its names
     dropout: float = number(0.3, "share of features dropped before the backbone's own head, in training", high=1)
     label_smoothing: float = number(0.1, "share of each target spread evenly over all classes", high=1)
-    learning_rate: float = number(0.005, "of AdamW, the top of a cosine with warm-up")
-    weight_decay: float = number(0.05, "pull of the weights, not of biases and batch norm, towards 0")
+    learning_rate: float = number(0.005, "peak learning rate of AdamW, on a cosine schedule with warm-up")
+    weight_decay: float = number(0.05, "pull on the weights, but not on biases and batch norm, towards 0")
     batch_size: int = count(128, "images per step")
     epochs: int = count(24, "passes through the training split")
-    patience: int = count(0, "stop after so many epochs without a better validation accuracy, 0 for never", minimum=0)
+    patience: int = count(0, "stop after this many epochs without a better validation accuracy, 0 for never", minimum=0)
     flip: bool = flag(True, "mirror half of the training images, differently in each epoch")
-    shift: int = count(1, "move training images by up to so many pixels, differently in each epoch", 0, MAX_SHIFT)
+    shift: int = count(1, "move training images by up to this many pixels, differently in each epoch", 0, MAX_SHIFT)
     erase: int = count(
         0,
-        "blacken a square of so many pixels each way, anywhere in each training image, differently in each epoch",
+        "blacken a square with sides of this many pixels, at random in each training image and each epoch",
         0,
         MAX_ERASE,
     )
     average: float = number(0.0, "share that a running average of the weights keeps at each step, 0 for none", high=1)
-    end_to_end: bool = flag(False, "train through the MLP by hand and not through a linear head")
+    end_to_end: bool = flag(False, "train through the hand-written MLP instead of a linear head")
     seed: int = seed("for initial weights, dropout, order of batches and augmentation")
 
-    # What only networks made for ImageNet can have otherwise.
+    # Only networks made for ImageNet can change these.
     weights: ClassVar[str] = "random"
     frozen: ClassVar[bool] = False
 
     @property
     def name(self):
-        """What the backbone is called in the names of folders."""
+        """The backbone's name, as it is used in folder names."""
         return self.backbone
 
 
@@ -65,7 +65,7 @@ class LinearHead(nn.Linear):
 
 
 class Backbone(nn.Module):
-    """What every backbone is: `features`, and a head that only its training uses.
+    """Base class of every backbone: `features`, and a head that is only used in training.
 
     A subclass names its dataclass in `Hyperparameters`, defines `features` and calls `super().__init__` first.
 
@@ -82,9 +82,9 @@ class Backbone(nn.Module):
     trained_on : dict
         Device and precision of its training, as `cnn.train` reports them; empty before.
     views : tuple of (int, int)
-        The steps, in pixels down and right, by which the window on an image is moved for its mean features.
+        How far, in pixels down and right, the window on an image is moved for each view in its mean features.
     n_at_once : int
-        Images to compute features of at a time, where nothing is trained.
+        Number of images in a batch when features are computed without training.
     """
 
     Hyperparameters = BackboneHyperparameters
@@ -103,15 +103,16 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def mean_features(self, x):
-        """Turn inputs, shape (N, 1, 28, 28), into the mean of the features of several views of each, shape (N, F).
+        """Return the features, shape (N, F), of inputs, shape (N, 1, 28, 28), averaged over several views of each.
 
-        A garment moved by a pixel, or mirrored, is the same garment: the views are `views` and their mirror images.
+        A garment that is moved by a pixel, or mirrored, is still the same garment. The views are `views` and their
+        mirror images.
         """
         views = self.moved_and_mirrored(x)
         return sum(map(self.features, views)) / len(views)
 
     def moved_and_mirrored(self, x):
-        """Return a list of the views, each of the shape of x, (N, 1, 28, 28)."""
+        """Return the list of views, each with the shape of x, (N, 1, 28, 28)."""
         padded = F.pad(x, (1, 1, 1, 1))
         moved = [padded[:, :, 1 + row : 29 + row, 1 + column : 29 + column] for row, column in self.views]
         return moved + [view.flip(3) for view in moved]
@@ -128,25 +129,25 @@ def preprocess(images):
 
 @dataclass(frozen=True)
 class CNNHyperparameters(BackboneHyperparameters):
-    """A `CNNBackbone` and its training.
+    """Hyperparameters of a `CNNBackbone` and its training.
 
     Raises
     ------
     ValueError
-        If a value is out of its range, a pooling would skip pixels or have no centre, a window reaches further beyond
-        its map than the map is wide, or the network has too many parameters.
+        If a value is out of its range, a pooling would skip pixels or have no centre, a window would reach further
+        beyond its map than the map is wide, or the network has too many parameters.
     """
 
-    backbone: str = choice("cnn5", "what finds the features", ("cnn5",))
+    backbone: str = choice("cnn5", "network that computes the features", ("cnn5",))
     channels: tuple = counts((16, 32, 64, 128, 256), "kernels of each convolution layer", MAX_CHANNELS)
     kernel_sizes: tuple = counts((3, 3, 3, 3, 3), "height and width of the kernels of each layer", IMAGE_SIZE)
     pool_sizes: tuple = counts((2, 2, 2, 2, 2), "height and width of each layer's max pooling", IMAGE_SIZE)
     pool_strides: tuple = counts(
         (2, 2, 2, 2, 2), "step of each layer's max pooling; 1 keeps the size of the map", IMAGE_SIZE
     )
-    n_features: int = count(256, "units of the fully connected layer, the features", maximum=MAX_UNITS)
+    n_features: int = count(256, "units of the fully connected layer, which give the features", maximum=MAX_UNITS)
     init: str = choice("Xavier", "initial weights", INITS)
-    batch_norm: bool = flag(True, "normalise each convolution over the batch")
+    batch_norm: bool = flag(True, "use batch normalisation in every layer")
 
     def __post_init__(self):
         super().__post_init__()
@@ -172,12 +173,12 @@ class CNNHyperparameters(BackboneHyperparameters):
 
     @property
     def name(self):
-        """What the backbone is called in the names of folders."""
+        """The backbone's name, as it is used in folder names."""
         return f"CNN_{'_'.join(map(str, self.channels))}"
 
     @property
     def map_sizes(self):
-        """Height, and width, of the map that leaves each layer: that of the map before, divided by the stride."""
+        """Height (and width) of each layer's output: that of its input, divided by the stride and rounded up."""
         sizes = [IMAGE_SIZE]
         for stride in self.pool_strides:
             sizes.append(math.ceil(sizes[-1] / stride))
@@ -185,12 +186,12 @@ class CNNHyperparameters(BackboneHyperparameters):
 
     @property
     def _seen_sizes(self):
-        """Height, and width, of the map that each layer sees."""
+        """Height (and width) of each layer's input."""
         return IMAGE_SIZE, *self.map_sizes[:-1]
 
     @property
     def _n_weights(self):
-        """Weights of all layers, as Python's integers, which do not overflow."""
+        """Number of weights in all layers, as a Python integer, which cannot overflow."""
         inputs = (1, *self.channels)
         kernels = zip(inputs, self.channels, self.kernel_sizes, strict=False)
         return (
@@ -217,12 +218,13 @@ class CNNHyperparameters(BackboneHyperparameters):
 class CNNBackbone(Backbone):
     """Convolution layers, each with max pooling and ReLU, then a fully connected layer that gives the features.
 
-    Pooling comes before ReLU. Both orders give the same, since ReLU keeps the order of numbers: the largest of several
-    values after ReLU is the ReLU of the largest. But ReLU, and batch normalisation in front of it (S. Ioffe,
-    C. Szegedy, 2015), then work on a map that is smaller by the square of the stride.
+    Pooling comes before ReLU, so that ReLU works on a map that is smaller by the square of the stride. Without batch
+    normalisation, both orders give the same result, because ReLU keeps the order of numbers: the largest of several
+    values after ReLU is the ReLU of the largest. Batch normalisation (S. Ioffe, C. Szegedy, 2015) comes between the
+    two, so it takes its mean and variance from the smaller map, and the result depends on the order.
 
-    A convolution keeps the size of its map: zeros, the black of the background, surround it. A pooling of stride s
-    divides the size of its map by s, rounded up; windows at the border are cut off where the map ends.
+    A convolution keeps the size of its map, which is surrounded by zeros, the black of the background. Pooling with
+    stride s divides the size by s and rounds up; windows at the border are cut off where the map ends.
 
     Parameters
     ----------
@@ -250,8 +252,8 @@ class CNNBackbone(Backbone):
         self.fully_connected = nn.Linear(n_inputs, h.n_features, bias=not h.batch_norm)
         self.norm = nn.BatchNorm1d(h.n_features) if h.batch_norm else nn.Identity()
         self._initialise(h.init, h.seed)
-        # The layout that the fast convolution routines of processors and graphics cards read: the channels of a pixel
-        # side by side.
+        # The memory layout that fast convolution routines on processors and graphics cards read: the channels of a
+        # pixel lie side by side.
         self.to(memory_format=torch.channels_last)
 
     def features(self, x):
@@ -260,7 +262,7 @@ class CNNBackbone(Backbone):
         return torch.relu(self.norm(self.fully_connected(last_map.flatten(start_dim=1))))
 
     def feature_maps(self, x):
-        """Return what leaves each convolution layer: a list of tensors, shape (N, C, H, H)."""
+        """Return the output of each convolution layer: a list of tensors, shape (N, C, H, H)."""
         maps = []
         x = x.contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
@@ -289,7 +291,7 @@ def _convolution_layer(n_in, n_out, kernel_size, pool_size, pool_stride, map_siz
         before, after = kernel_size // 2 - 1, kernel_size // 2
         parts["padding"] = nn.ZeroPad2d((before, after, before, after))
     padding = kernel_size // 2 if kernel_size % 2 else 0
-    # Batch norm takes the mean away, and with it any bias in front of it; it has its own.
+    # Batch norm subtracts the mean, and so cancels any bias before it. It adds a bias of its own.
     parts["convolution"] = nn.Conv2d(n_in, n_out, kernel_size, padding=padding, bias=not batch_norm)
     # What the windows reach beyond the map is shared out to both sides; the larger half comes last.
     beyond = (math.ceil(map_size / pool_stride) - 1) * pool_stride + pool_size - map_size

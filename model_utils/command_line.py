@@ -15,20 +15,20 @@ from filelock import FileLock, Timeout
 from model_utils.checks import check_choice
 from model_utils.saved_models import NotSavedError, is_saved
 
-# An accuracy on 10,000 images may differ by this much from the stored one: another processor rounds differently.
+# An accuracy on 10,000 images may differ from the stored one by this much, since processors round differently.
 ACCURACY_TOLERANCE = 0.0005
 
-MAX_NAME = 200  # characters of a folder's name; file systems allow 255, with what is added while a model is saved
+MAX_NAME = 200  # characters in a folder's name; file systems allow 255, including what is added while saving
 
 SPLIT_OPTIONS = {
     "train": (48_000, "training images"),
     "validation": (12_000, "validation images"),
-    "test": ("official", "'official' for the 10,000 that Zalando set apart, or a number to draw all from the 70,000"),
+    "test": ("official", "'official' for Zalando's 10,000 test images, or a number to draw all parts from the 70,000"),
 }
 
 
 def add_options(parser, defaults, prefix="", leave_out=()):
-    """Give the parser an option for each field of an instance of hyperparameters: --batch-size for batch_size."""
+    """Add an option for each field of these hyperparameters to the parser, such as --batch-size for batch_size."""
     for f in fields(defaults):
         if f.name in leave_out:
             continue
@@ -46,13 +46,13 @@ def add_options(parser, defaults, prefix="", leave_out=()):
 
 
 def read_options(args, defaults, prefix=""):
-    """Return the hyperparameters with the values of those options of `add_options`, called alike, that were given."""
+    """Return the defaults with the values of those options of `add_options` (with the same prefix) that were given."""
     given = {f.name: getattr(args, prefix + f.name) for f in fields(defaults) if hasattr(args, prefix + f.name)}
     return replace(defaults, **{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
 
 
 def add_backbone_options(parser, backbones):
-    """Give the parser --backbone, an option for each field that all kinds share, and a group of them for each kind.
+    """Add --backbone, an option for each field that all kinds share, and a group of options for each kind.
 
     Parameters
     ----------
@@ -86,17 +86,17 @@ def read_backbone_options(args, backbones):
     for name, kind in backbones.items():
         for f in fields(kind.Hyperparameters):
             if hasattr(args, f.name) and f.name not in own_names:
-                raise ValueError(f"{f.name}: expected for {name} and its like only, not for {args.backbone}")
+                raise ValueError(f"{f.name}: expected only with backbones like {name}, not with {args.backbone}")
     return read_options(args, own)
 
 
 def add_training_options(parser, models_dir):
-    """Give the parser the options for the split, and for the folder of the saved model."""
+    """Add the options for the split, and for the folder of the saved model."""
     for part, (default, text) in SPLIT_OPTIONS.items():
         kind = _official_or_number if part == "test" else int
         parser.add_argument(f"--{part}-size", type=kind, default=default, help=text)
-    parser.add_argument("--split-seed", type=int, default=0, help="for the split")
-    parser.add_argument("--models-dir", type=Path, default=Path(models_dir), help="where the folder goes")
+    parser.add_argument("--split-seed", type=int, default=0, help="seed of the split")
+    parser.add_argument("--models-dir", type=Path, default=Path(models_dir), help="where the model's folder is created")
     parser.add_argument("--overwrite", action="store_true", help="replace a saved model of the same name")
 
 
@@ -114,7 +114,7 @@ def train_command(program, hyperparameters, split, more=()):
     ----------
     program : str
     hyperparameters, split
-        As `read_options` or `read_backbone_options`, and `read_split`, return them from it.
+        As `read_options` (or `read_backbone_options`) and `read_split` return them for this command line.
     more : iterable of str
         More options.
     """
@@ -128,7 +128,7 @@ def train_command(program, hyperparameters, split, more=()):
 
 
 def changed_options(hyperparameters, defaults, prefix=""):
-    """Return the options of `add_options` that make these hyperparameters of the defaults."""
+    """Return the options of `add_options` that turn the defaults into these hyperparameters."""
     options = []
     for f in fields(defaults):
         value, option = getattr(hyperparameters, f.name), (prefix + f.name).replace("_", "-")
@@ -142,24 +142,24 @@ def changed_options(hyperparameters, defaults, prefix=""):
 
 
 def read_split(args):
-    """Return the arguments of `load_splits` from the options that `add_training_options` gave."""
+    """Return the arguments of `load_splits` from the options that `add_training_options` added."""
     return {part: getattr(args, f"{part}_size") for part in SPLIT_OPTIONS} | {"seed": args.split_seed}
 
 
 @contextlib.contextmanager
 def reserved(path, what="it"):
-    """Keep other processes from training what is to be saved at this path, or what keeps its checkpoints there.
+    """Lock `path`, where a model or its checkpoints are to be saved; raise if another process holds the lock.
 
     Parameters
     ----------
     path : path
     what : str
-        What another process may be training there.
+        What another process would be training there, for the message.
 
     Raises
     ------
     ValueError
-        If another process is at it.
+        If another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(path.name + ".lock.tmp"), timeout=0)
@@ -170,8 +170,8 @@ def reserved(path, what="it"):
     try:
         yield
     finally:
-        # While it is locked: whoever waits for a file that is gone takes a new one. Windows removes no open file, but
-        # only one that nobody has open.
+        # Remove the file while it is locked: a process that waits for it then notices, and makes a new one. Windows
+        # can only remove a file that nobody has open.
         if os.name != "nt":
             Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
@@ -193,7 +193,7 @@ def check_folder_is_free(folder, overwrite):
 
 
 def save_or_rescue(save, folder):
-    """Save what was trained; if that fails, elsewhere, for its training took long.
+    """Save a trained model; if that fails, save it in a temporary folder, so that its training is not lost.
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ def save_or_rescue(save, folder):
     Raises
     ------
     NotSavedError
-        If it is not saved in the folder; it says where it is.
+        If it was not saved in the folder; the message says where it is.
     """
     try:
         save(folder)
@@ -229,7 +229,7 @@ def add_readers(commands, evaluate, inspect, predict):
         add_reader(commands, "inspect", inspect, "show what a saved model is, how it was trained and how good it is"),
         add_reader(commands, "predict", predict, "name the garment in each picture"),
     ]
-    readers[-1].add_argument("pictures", type=Path, nargs="+", help="image files; they are made grey and 28 x 28")
+    readers[-1].add_argument("pictures", type=Path, nargs="+", help="image files; they become 28 x 28 grey images")
     readers[-1].add_argument("--invert", action="store_true", help="for a dark garment on a light background")
     return readers
 
@@ -243,7 +243,7 @@ def add_reader(commands, name, function, text):
 
 
 def report_accuracy(program, accuracy, saved, n_images):
-    """Print a test accuracy; return exit status 0 if the saved model has the same one stored, else 1."""
+    """Print a test accuracy; return exit status 0 if it agrees with the stored one, else 1."""
     stored = saved.metrics["test"]["accuracy"]
     agrees = abs(accuracy - stored) <= max(ACCURACY_TOLERANCE, 1 / n_images)
     if not agrees:
@@ -285,6 +285,6 @@ def run(parser, arguments, errors):
 
 
 def _ignore_ctrl_c(arguments):
-    """If the process ends after its command, let a second Ctrl-C not change how."""
+    """If the process ends after this command, keep a second Ctrl-C from changing how it ends."""
     if arguments is None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

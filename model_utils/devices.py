@@ -8,7 +8,7 @@ DEVICES = ("cpu", "cuda", "mps")
 
 
 def choose_device(name=None):
-    """Return the device of that name, or if None the first available one of a CUDA card, Apple's MPS and the processor.
+    """Return the named device or, without a name, the first available one of CUDA, MPS and the processor.
 
     Raises
     ------
@@ -20,16 +20,16 @@ def choose_device(name=None):
         name = next(device for device, check in is_available.items() if check())
     check_choice("device", name, DEVICES)
     if not is_available[name]():
-        raise ValueError(f"device: {name} was asked for, and this machine or this PyTorch has none")
+        raise ValueError(f"device: {name} is unavailable on this machine or in this build of PyTorch")
     return torch.device(name)
 
 
 def has_fast_bfloat16(device):
-    """Return whether the device multiplies in bfloat16 by its own instructions, twice as fast as in float32 or more.
+    """Return whether the device has its own instructions for bfloat16, which are at least twice as fast as float32.
 
-    Where it has to imitate them, as processors without AVX-512 BF16 do, bfloat16 is far slower than float32.
+    A device that has to emulate them, like a processor without AVX-512 BF16, is far slower than in float32.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # PyTorch asks the processor in this function only; it is not part of its documented interface.
+    # Only this function of PyTorch asks the processor; it is not part of the documented interface.
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()

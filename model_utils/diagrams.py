@@ -1,4 +1,4 @@
-"""Drawings of what the networks are: the computational graph of the MLP, the maps of the CNN."""
+"""Diagrams of the networks: the computational graph of the MLP, and the maps of the CNN."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def computational_graph():
     backward = {"arrowstyle": "->", "color": "tab:red"}
     text = {"ha": "center", "va": "center", "fontsize": 9}
     for i, (value, shape, gradient) in enumerate(zip(values, shapes, gradients, strict=True)):
-        x = 2 * i  # a value, then at the next odd place the operation that takes it
+        x = 2 * i  # values are at even places; the operation that takes one is at the next odd place
         axes.text(x, 0, value, bbox={"boxstyle": "circle", "fc": "white", "ec": "black"}, **text | {"fontsize": 11})
         axes.text(x, 0.42, shape, **text)
         axes.text(x, -0.5, gradient, color="tab:red", **text)
@@ -65,7 +65,7 @@ def computational_graph():
 
 
 def convolutional_network(hyperparameters):
-    """Draw the maps that leave each layer of a CNN: how many, how large, and their receptive fields in pixels.
+    """Draw the output maps of each layer of a CNN, with their number, size and receptive field in pixels.
 
     Parameters
     ----------

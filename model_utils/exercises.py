@@ -175,15 +175,15 @@ def _verdict(answer, right, hints, otherwise="Not quite."):
 def _same(answer, expected):
     if isinstance(expected, str | int):
         return answer == expected
-    return abs(answer - expected) <= 5e-3 * abs(expected)  # a reader rounds
+    return abs(answer - expected) <= 5e-3 * abs(expected)  # readers round
 
 
 def _call(function, *arguments):
     """Call a reader's function; return its answer, and what is wrong if it raises or returns nothing."""
     try:
         with np.errstate(all="ignore"):
-            # Of copies: a reader may well compute in place, as the layers do.
+            # Pass copies: a reader may compute in place, as the layers do.
             answer = function(*(a.copy() if isinstance(a, np.ndarray) else a for a in arguments))
-    except Exception as error:  # whatever a reader's code may raise
+    except Exception as error:  # a reader's code may raise anything
         return None, f"Not quite: it raises {type(error).__name__}: {error}"
     return answer, UNANSWERED if answer is None else ""

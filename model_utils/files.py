@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, and that a power cut does not take back."""
+"""Write files and folders completely or not at all, and so that they survive a power cut."""
 
 import contextlib
 import errno
@@ -19,12 +19,12 @@ except ImportError:  # Windows
 
 @contextlib.contextmanager
 def replacing(path):
-    """Give a path to write to, which takes the place of `path` once the block has ended without an error.
+    """Yield a temporary path to write to; it replaces `path` when the block ends without an error.
 
     Parameters
     ----------
     path : path
-        Its folder is made if it is missing. Whatever ends the block early leaves nothing behind.
+        Its folder is created if it is missing. If the block ends early, nothing is left behind.
 
     Yields
     ------
@@ -34,7 +34,7 @@ def replacing(path):
     Raises
     ------
     ValueError
-        If something else than a file, such as a folder or a device, has this name.
+        If something other than a file, such as a folder or a device, has this name.
     """
     path = check_regular(path)
     make_folder(path.parent)
@@ -44,19 +44,19 @@ def replacing(path):
         flush(unfinished)
         os.replace(unfinished, path)
     except BaseException:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
+        with contextlib.suppress(OSError):  # report the first error
             unfinished.unlink(missing_ok=True)
         raise
     flush(path.parent)
 
 
 def check_regular(path):
-    """Return the path of the file that a file of this name would replace: links are followed.
+    """Return the path that a file of this name would be written to, with links followed.
 
     Raises
     ------
     ValueError
-        If something else than a file, such as a folder or a device, has this name.
+        If something other than a file, such as a folder or a device, has this name.
     """
     check_path("path", path)
     path = Path(path).resolve()
@@ -66,13 +66,13 @@ def check_regular(path):
 
 
 def write_text(path, text):
-    """Write a text file; a stop in the middle leaves an old one as it was."""
+    """Write a text file; if that is interrupted, an old file stays as it was."""
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", newline="\n")
 
 
 def make_folder(folder):
-    """Make a folder, and those that it is in, where they are missing."""
+    """Create a folder and its parent folders where they are missing."""
     folder = Path(folder)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,17 +81,17 @@ def make_folder(folder):
 
 
 def flush(path):
-    """Wait until a file, or the list of the names in a folder, is on the disk and not only in memory."""
+    """Wait until a file, or a folder's list of names, is on the disk and not only in memory."""
     is_windows = os.name == "nt"
-    if is_windows and os.path.isdir(path):  # it has no means for that
+    if is_windows and os.path.isdir(path):  # Windows cannot flush a folder
         return
     handle = os.open(path, os.O_RDWR if is_windows else os.O_RDONLY)
     try:
         os.fsync(handle)
-        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS, where fsync does not reach further than the drive's own memory
+        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS, where fsync only reaches the drive's own memory
             fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # which say that the file system cannot do this
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # these say that the file system cannot do this
             raise
     finally:
         os.close(handle)
@@ -101,17 +101,17 @@ def flush(path):
 
 
 def replace_folder(folder, contents):
-    """Write a folder of files, in place of one that is there already.
+    """Write a folder of files, replacing one that is already there.
 
-    It appears under its name only when all of it is on the disk. The old one is put aside meanwhile, and removed last:
-    whenever this is cut off, be it by a power cut, a whole folder is there, and `find_folder` finds it.
+    The new folder gets its name only when all of it is on the disk. Just before, the old one is moved aside; it is
+    removed last. Whenever this is interrupted, even by a power cut, `find_folder` finds a complete folder.
 
     Parameters
     ----------
     folder : path
-        Nobody else may be writing it.
+        No other process may write to it at the same time.
     contents : dict of str to bytes
-        Of the files, by name.
+        The content of each file, by name.
     """
     folder = Path(folder)
     unfinished, aside = _beside(folder, "new"), _beside(folder, "old")
@@ -121,7 +121,7 @@ def replace_folder(folder, contents):
         unfinished.mkdir()
         for name, content in contents.items():
             (unfinished / name).write_bytes(content)
-        with ThreadPoolExecutor() as threads:  # what is asked for at once reaches the disk in one go
+        with ThreadPoolExecutor() as threads:  # requests made together reach the disk in one go
             list(threads.map(flush, [unfinished / name for name in contents]))
         flush(unfinished)
         if folder.is_dir():
@@ -130,15 +130,15 @@ def replace_folder(folder, contents):
         _rename(unfinished, folder)
         flush(folder.parent)
     except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)  # its room may be needed
+        shutil.rmtree(unfinished, ignore_errors=True)  # its space may be needed
         raise
     shutil.rmtree(aside, ignore_errors=True)
 
 
 def find_folder(folder):
-    """Return where a folder of `replace_folder` is: under its name, or put aside; None if it is in neither place."""
+    """Return where a folder of `replace_folder` is: under its name or moved aside; None if it is in neither place."""
     folder = Path(folder)
-    # Between a look at one place and a look at the other, it may have moved.
+    # It may move between the look at one place and the look at the other, so look several times.
     for place in (folder, _beside(folder, "old")) * 3:
         if place.is_dir():
             return place
@@ -146,7 +146,7 @@ def find_folder(folder):
 
 
 def remove_folder(folder):
-    """Remove a folder of `replace_folder`, if there is one, wherever it is; no part of it is found at any time."""
+    """Remove a folder of `replace_folder`, if there is one; no reader ever finds only a part of it."""
     folder = Path(folder)
     unfinished = _beside(folder, "new")
     for place in (_beside(folder, "old"), folder):
@@ -157,13 +157,13 @@ def remove_folder(folder):
 
 
 def _beside(folder, ending):
-    """Name a temporary folder; not by the whole name, for Windows allows a path 260 characters."""
+    """Return the path of a temporary folder; its name is short, since Windows allows only 260 characters in a path."""
     digest = hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:8]
     return folder.with_name(f"{folder.name[:16]}_{digest}.{ending}.tmp")
 
 
 def _rename(folder, target):
-    """Rename a folder; on Windows, wait for those who have a file open in it."""
+    """Rename a folder; on Windows, wait while another process has one of its files open."""
     for attempt in range(1, 501):
         try:
             return folder.rename(target)

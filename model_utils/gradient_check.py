@@ -9,14 +9,14 @@ from model_utils.mlp import MLP
 def numerical_gradient(function, x, step=1e-5):
     """Compute the gradient of a function by central differences.
 
-    The derivative by one entry is close to (f(x + h) - f(x - h)) / 2h, with an error of order h^2.
+    The derivative with respect to one entry is close to (f(x + h) - f(x - h)) / 2h, with an error of order h^2.
 
     Parameters
     ----------
     function : callable
         () -> float, of the current values of `x`.
     x : ndarray of float64
-        Changed one entry at a time, and back.
+        Each entry is changed in turn and set back.
     step : float
         h.
 
@@ -53,7 +53,7 @@ def relative_error(gradient, differences):
 
 
 def gradient_check(model, x, labels, objective, step=1e-5):
-    """Compare `model.backward` with central differences of the loss, by each parameter and each input.
+    """Compare `model.backward` with central differences of the loss, for each parameter and each input.
 
     The dropout masks are drawn from the same random state each time, so the loss is one fixed function of the
     parameters.
@@ -61,8 +61,8 @@ def gradient_check(model, x, labels, objective, step=1e-5):
     Parameters
     ----------
     model : MLP
-        In float64; a float32 loss is too coarse to difference. Parameters and random state are left as they were;
-        the running averages of batch normalisation move as in any training.
+        In float64; a float32 loss is too coarse for differences. Parameters and random state are left as they were;
+        the running averages of batch normalisation are updated as in training.
     x : ndarray of float64, shape (N, D)
     labels : ndarray of int, shape (N,)
     objective : callable
@@ -79,7 +79,7 @@ def gradient_check(model, x, labels, objective, step=1e-5):
     Raises
     ------
     ValueError
-        If the model is not in float64, or another argument is not as it should be.
+        If the model is not in float64, or another argument is invalid.
     """
     check_is("model", model, MLP)
     if model.dtype != np.float64:

@@ -1,4 +1,4 @@
-"""Hyperparameters as frozen dataclasses whose fields say what they mean, what they allow and what their default is."""
+"""Hyperparameters as frozen dataclasses; each field has a description, a check of its values and a default."""
 
 from dataclasses import field, fields
 from functools import partial
@@ -16,14 +16,14 @@ from model_utils.checks import (
 
 
 class Hyperparameters:
-    """Base of the dataclasses: checks every field that one of the functions below declares.
+    """Base class of the dataclasses; it checks every field that one of the functions below declares.
 
-    NumPy's numbers become Python's, and lists tuples, so that JSON can keep them and equal values compare equal.
+    NumPy's numbers become Python's and lists become tuples, so that JSON can store them and equal values compare equal.
 
     Raises
     ------
     ValueError
-        If a value is out of its range; it names the field.
+        If a value is out of its range; the message names the field.
     """
 
     def __post_init__(self):
@@ -38,12 +38,12 @@ class Hyperparameters:
 
     @classmethod
     def from_json(cls, values):
-        """Make an instance from a dict that went through JSON."""
+        """Make an instance from a dict that was read from JSON."""
         return cls(**values)
 
 
 def choice(default, text, choices):
-    """Declare a field that is one of some names."""
+    """Declare a field that is one of the given names."""
     return _field(default, f"{text}: {', '.join(choices)}", partial(check_choice, choices=choices), str)
 
 
@@ -68,7 +68,7 @@ def flag(default, text):
 
 
 def seed(text):
-    """Declare a field that is the seed of all that is drawn at random."""
+    """Declare a field that is the seed of all random numbers."""
     return count(0, text, minimum=0, maximum=MAX_SEED)
 
 

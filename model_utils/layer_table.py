@@ -1,4 +1,4 @@
-"""What a PyTorch network is made of, layer by layer: shapes, parameters, multiply-adds."""
+"""The layers of a PyTorch network, with their shapes, parameters and multiply-adds."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -7,7 +7,7 @@ from model_utils.tables import markdown_table
 
 
 def multiply_adds(backbone):
-    """Count the multiply-adds of the features of one image, all views of it included, by PyTorch's own count."""
+    """Return how many multiply-adds the features of one image take, over all its views, as PyTorch counts them."""
     device = next(backbone.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         backbone.eval().mean_features(torch.zeros(1, 1, 28, 28, device=device))
@@ -15,7 +15,7 @@ def multiply_adds(backbone):
 
 
 def layers_text(network):
-    """Lay out `layer_table` as a Markdown table, with totals."""
+    """Return `layer_table` as a Markdown table, with totals."""
     rows = layer_table(network)
     cells = [
         (
@@ -43,10 +43,10 @@ def layer_table(network):
     Returns
     -------
     list of dict
-        For each layer: layer (its name in the network), kind, output_shape (without the batch), parameters, and
-        multiply_adds, those of convolutions and matrix products for one image, by PyTorch's own count; the rest of
-        the arithmetic is small. What is made of layers has a row too, after them, if it has parameters or products
-        besides theirs, as attention has.
+        For each layer: layer (its name in the network), kind, output_shape (without the batch), parameters and
+        multiply_adds. These are the multiply-adds of convolutions and matrix products for one image, as PyTorch counts
+        them; the rest of the arithmetic is small. A module that is made of layers has a row after theirs if it has
+        parameters or products of its own, as attention has.
     """
     rows = []
 
@@ -68,11 +68,11 @@ def layer_table(network):
         network.train(was_training)
         for hook in hooks:
             hook.remove()
-    # By names that begin with the network's class. A multiply-add is two operations.
+    # The names begin with the network's class. A multiply-add is two operations.
     operations = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
 
     table = []
-    own = {}  # multiply-adds besides those of the parts, which come before the whole
+    own = {}  # multiply-adds of each module without its parts, which are listed before it
     for name, module, output_shape, parameters in rows:
         path = ".".join(filter(None, (type(network).__name__, name)))
         own[path] = operations.get(path, 0) // 2 - sum(n for part, n in own.items() if part.startswith(f"{path}."))

@@ -1,7 +1,7 @@
-"""What sits between the matrix products of an MLP: initialisation, activations, dropout, batch normalisation.
+"""What an MLP needs besides matrix products: initialisation, activations, dropout, batch normalisation.
 
 Each part has a forward pass and, beside it, the backward pass derived from it. All of them work in place on the
-batch they are handed, a float array of shape (N, H): N images, H units.
+batch they are given, a float array of shape (N, H): N images, H units.
 """
 
 import math
@@ -16,7 +16,7 @@ INITS = ("random", "Xavier", "He")
 
 
 def initial_std(fan_in, fan_out, init):
-    """Return the standard deviation of the normal distribution, with mean 0, that a layer's initial weights come from.
+    """Return the standard deviation of the normal distribution, with mean 0, for a layer's initial weights.
 
     Parameters
     ----------
@@ -37,8 +37,8 @@ def initial_std(fan_in, fan_out, init):
     return {"random": 0.01, "Xavier": math.sqrt(2 / (fan_in + fan_out)), "He": math.sqrt(2 / fan_in)}[init]
 
 
-# Activations. The forward pass turns z into a = f(z). The backward pass turns dL/da into dL/dz = dL/da * f'(z); every
-# f'(z) here can be had from a itself, so z need not be kept.
+# Activations. The forward pass turns z into a = f(z). The backward pass turns dL/da into dL/dz = dL/da * f'(z).
+# Every f'(z) here can be computed from a, so z need not be kept.
 
 
 def relu(z):
@@ -142,7 +142,7 @@ class BatchNorm:
         Raises
         ------
         ValueError
-            If one image alone is trained on: it has no variance.
+            If there is only one image in training, since it has no variance.
         """
         n = len(x)
         if training and n == 1:
@@ -167,7 +167,7 @@ class BatchNorm:
     def backward(self, ds):
         """Replace dL/ds, shape (N, H), by dL/dx and store dL/dgamma.
 
-        With g = ds * gamma, the gradient reaches x along three ways, itself, the mean and the variance:
+        With g = ds * gamma, the gradient reaches x directly, through the mean and through the variance:
         dx = (g - mean(g) - x_hat * mean(g * x_hat)) / sqrt(var + epsilon).
         """
         n = len(ds)

@@ -10,8 +10,8 @@ from model_utils.checks import check_floats, check_labels, check_number, check_s
 def softmax(logits):
     """Turn logits into class probabilities.
 
-    p_k = exp(z_k) / sum_j exp(z_j). Subtracting the largest logit of a row from the whole row changes nothing in the
-    quotient and leaves no positive exponent, so nothing overflows.
+    p_k = exp(z_k) / sum_j exp(z_j). Subtracting a row's largest logit from the whole row does not change the
+    quotient. No exponent is positive then, so nothing overflows.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def softmax(logits):
     Returns
     -------
     ndarray of float, shape (N, K)
-        Nothing is negative, and each row sums to 1.
+        No probability is negative, and each row sums to 1.
     """
     p = np.exp(_below_largest(check_floats("logits", logits, 2)))
     p /= p.sum(axis=1, keepdims=True)
@@ -28,12 +28,12 @@ def softmax(logits):
 
 
 def cross_entropy(logits, labels, label_smoothing=0.0, weights=None):
-    """Softmax cross-entropy, the negative log-likelihood of the labels, and its gradient.
+    """Return the softmax cross-entropy, the negative log-likelihood of the labels, and its gradient.
 
     L = -1/N sum_n w_n sum_k t_nk log p_nk, where p = softmax(logits), w are the weights, and t is 1 - s at the label
     plus s / K at every class, with s = label_smoothing (Szegedy et al., 2016). With z_max a row's largest logit,
     -log p_k = log sum_j exp(z_j - z_max) - (z_k - z_max), which stays finite as long as the logits do.
-    A row's own logits are in its own term alone, so its weight is a factor of its gradient:
+    A row's logits occur only in the row's own term, so its weight is a factor of its gradient:
     dL/dlogits_n = w_n (p_n - t_n) / N.
 
     Parameters
@@ -43,12 +43,12 @@ def cross_entropy(logits, labels, label_smoothing=0.0, weights=None):
         Classes 0 to K - 1.
     label_smoothing : float in [0, 1)
     weights : ndarray of float, shape (N,), optional
-        How much each row counts; every one 1 if they are not given.
+        How much each row counts; 1 for every row if they are not given.
 
     Returns
     -------
     loss : float
-        In nats; the mean over the batch, where each row counts as much as its weight.
+        In nats: the mean over the batch of each row's loss times its weight.
     dlogits : ndarray of float, shape (N, K)
 
     Raises
@@ -76,7 +76,7 @@ def cross_entropy(logits, labels, label_smoothing=0.0, weights=None):
 
 
 def mean_squared_error(logits, labels, label_smoothing=0.0, weights=None):
-    """Mean squared error between the softmax probabilities and the targets, and its gradient.
+    """Return the mean squared error between the softmax probabilities and the targets, and its gradient.
 
     L = 1/N sum_n w_n sum_k (p_nk - t_nk)^2, with p, t and w as in `cross_entropy`. Through the softmax, whose
     derivative is dp_k/dz_j = p_k (1[j = k] - p_j), with g = dL/dp = 2 w (p - t) / N:
@@ -106,7 +106,7 @@ def _subtract_targets(p, labels, label_smoothing):
 
 
 def _checked(logits, labels, label_smoothing, weights):
-    """Return the arrays, and what adds up a batch, each row as often as its weight says."""
+    """Return the arrays, and the function that sums over a batch, weighted if there are weights."""
     logits = check_floats("logits", logits, 2)
     check_number("label_smoothing", label_smoothing, 0, 1)
     labels = check_labels(labels, *logits.shape)
@@ -117,8 +117,8 @@ def _checked(logits, labels, label_smoothing, weights):
 
 
 def _below_largest(logits):
-    """Subtract each row's largest logit from the row, shape (N, K). Finite logits stay finite: a difference too large
-    for their type, or for a sum of so many, becomes the largest that is not.
+    """Subtract each row's largest logit from the whole row; the logits have shape (N, K). Finite logits stay finite: a
+    lower bound on the differences keeps them and their sum from overflowing.
     """
     with np.errstate(over="ignore"):
         z = logits - logits.max(axis=1, keepdims=True)

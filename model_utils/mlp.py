@@ -83,7 +83,7 @@ class MLP:
         seed=0,
         dtype=np.float32,
     ):
-        # The MLP stands alone: whoever makes one without hyperparameters that checked themselves is told what is wrong.
+        # Checked here too, since an MLP can be made without the hyperparameters that check themselves.
         check_count("n_inputs", n_inputs, 1, MAX_UNITS)
         check_counts("hidden_sizes", hidden_sizes)
         check_count("n_classes", n_classes, 2, MAX_UNITS)
@@ -111,7 +111,7 @@ class MLP:
             norm.gamma[:] = 1
 
     def _take_vectors(self, parameters, gradients):
-        """Learn in these flat vectors, shape (P,): cut them into the arrays of the layers."""
+        """Use these flat vectors, shape (P,), for what is learned: make the arrays of the layers views of them."""
         shapes = parameter_shapes(self.sizes, self.batch_norm)
         self.parameters, self.gradients = parameters, gradients
         self.named_parameters = _views(parameters, shapes)
@@ -139,10 +139,10 @@ class MLP:
         Parameters
         ----------
         x : ndarray of float, shape (N, D)
-            Kept by reference until `backward`, so do not change it between the two.
+            Kept by reference until `backward`, so do not change it in between.
         training : bool
-            Draw dropout masks, normalise by the batch's own statistics, and get ready for `backward`. The search for
-            NaN and infinity is left out: `mlp.train` has searched the whole data set once.
+            Draw dropout masks, normalise by the batch's own statistics, and prepare for `backward`. The inputs are not
+            checked for NaN and infinity: `mlp.train` has already checked the whole data set.
 
         Returns
         -------
@@ -180,9 +180,9 @@ class MLP:
         return logits
 
     def backward(self, dlogits, return_dx=False):
-        """Compute the gradient of the loss with respect to every parameter, into `gradients`.
+        """Compute the gradient of the loss with respect to every parameter, and store it in `gradients`.
 
-        Write dv for d(loss)/dv. From logits to inputs, each line of the forward pass is answered by the chain rule:
+        Write dv for d(loss)/dv. From logits back to inputs, the chain rule is applied to each line of the forward pass:
 
             z = a W + b           db = sum_n dz_n        dW = a^T dz        da = dz W^T
             a = mask * f(z)       dz = mask * da * f'(z)
@@ -192,17 +192,17 @@ class MLP:
         dlogits : ndarray of float, shape (N, K)
             d(loss)/d(logits) for the batch that `forward(x, training=True)` saw last.
         return_dx : bool
-            Go one step further, to the inputs: whatever computed them can learn from their gradient.
+            Also return the gradient with respect to the inputs, so that whatever computed them can learn from it.
 
         Returns
         -------
         ndarray, shape (N, D), or None
-            d(loss)/dx if it is asked for.
+            d(loss)/dx, with `return_dx`.
 
         Raises
         ------
         RuntimeError
-            If no forward pass in training mode came before.
+            If there was no forward pass in training mode before.
         ValueError
             If dlogits is not of shape (N, K).
         """
@@ -241,7 +241,7 @@ class MLP:
         ndarray, shape (N, K)
         """
         check_count("batch_size", batch_size)
-        x = check_inputs(x, self.sizes[0], finite=False)  # forward searches each batch
+        x = check_inputs(x, self.sizes[0], finite=False)  # forward checks each batch
         return np.concatenate([self.forward(x[start : start + batch_size]) for start in range(0, len(x), batch_size)])
 
     def predict_proba(self, x):
@@ -263,19 +263,19 @@ class MLP:
         return {name: array.copy() for name, array in self.state_views().items()}
 
     def state_views(self):
-        """Return what `state` returns, but the arrays themselves: what is written into them changes the MLP."""
+        """Return the arrays of `state` themselves instead of copies: writing to them changes the MLP."""
         views = dict(self.named_parameters)
         for l, norm in enumerate(self.norms, start=1):
             views |= {f"running_mean{l}": norm.running_mean, f"running_var{l}": norm.running_var}
         return views
 
     def load_state(self, state):
-        """Set what `state` returned.
+        """Restore a state that was returned by `state`.
 
         Raises
         ------
         ValueError
-            If a name is missing or unknown, or a shape differs; nothing is changed then.
+            If a name is missing or unknown, or a shape differs; then nothing is changed.
         """
         views = self.state_views()
         check_is("state", state, dict)
@@ -289,7 +289,7 @@ class MLP:
             view[:] = state[name]
 
     def __getstate__(self):
-        """Return what copies and pickles are made of: a view would be copied apart from the vector that it views."""
+        """Return the state to copy or pickle, without views: a copied view would not share its vector's memory."""
         kept = ("dtype", "sizes", "activation", "dropout", "batch_norm", "rng", "n_weights", "n_parameters")
         running = [(norm.running_mean, norm.running_var) for norm in self.norms]
         return {name: getattr(self, name) for name in kept}, self.parameters, running
@@ -297,14 +297,14 @@ class MLP:
     def __setstate__(self, kept):
         attributes, parameters, running = kept
         vars(self).update(attributes)
-        # Some tools hand over arrays that nobody may write to; those are copied, and no others.
+        # Some tools restore arrays as read-only; only those are copied.
         parameters = np.require(parameters, requirements="W")
         self._take_vectors(parameters, np.zeros_like(parameters))
         for norm, arrays in zip(self.norms, running, strict=True):
             norm.running_mean, norm.running_var = (np.require(array, requirements="W") for array in arrays)
 
     def __repr__(self):
-        """Name each step with its formula, its shape and its number of parameters."""
+        """Return a line for each step, with its formula, shape and number of parameters."""
         affine = "gamma{l} x_hat(a{k} W{l}) + b{l}" if self.batch_norm else "a{k} W{l} + b{l}"
         dropout = f", dropout {self.dropout}" if self.dropout else ""
         counts = [W.size + b.size for W, b in zip(self.W, self.b, strict=True)]
@@ -323,15 +323,15 @@ class MLP:
         return "\n".join(lines)
 
     def _checked(self, x, finite):
-        """Return inputs in the network's own dtype; see `forward`."""
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found
+        """Check the inputs of `forward`; return them in the network's own dtype."""
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is found below
             x = check_inputs(x, self.sizes[0], finite=False).astype(self.dtype, copy=False)
         if finite:
             check_all_finite("x", x)
         return x
 
     def _make_buffers(self, rows):
-        """Make the arrays that hold a batch of up to `rows` on its way; they are reused by every batch."""
+        """Make the arrays for the layers' values, of up to `rows` inputs; every batch reuses them."""
 
         def empty_arrays():
             return [np.empty((rows, size), self.dtype) for size in self.sizes[1:-1]]

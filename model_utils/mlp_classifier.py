@@ -1,4 +1,4 @@
-"""The NumPy MLP as an estimator of scikit-learn: for any table, in pipelines, grid searches and cross-validation."""
+"""The NumPy MLP as a scikit-learn estimator: for any table, in pipelines, grid searches and cross-validation."""
 
 import copy
 from dataclasses import fields, replace
@@ -17,13 +17,13 @@ from model_utils.mlp_training import ClassifierHyperparameters, build, optimizer
 from model_utils.training import check_batches
 
 _BALANCED = "balanced"
-_OF_NETWORK = ("activation", "dropout", "batch_norm")  # besides its sizes: what stays as it was built
+_OF_NETWORK = ("activation", "dropout", "batch_norm")  # besides its sizes, what stays as it was built
 
 
 class MLPClassifier(ClassifierMixin, BaseEstimator):
-    """A classifier that is trained by `mlp_training.run_epochs`, as `mlp.train` is.
+    """A classifier that is trained by `mlp_training.run_epochs`, the loop that `mlp.train` uses.
 
-    Its parameters have this project's names. What they are called in `sklearn.neural_network.MLPClassifier`:
+    Its parameters have this project's names. In `sklearn.neural_network.MLPClassifier` they are called:
 
     ===================  =======================================================
     here                 in scikit-learn
@@ -42,25 +42,26 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     warm_start           warm_start
     ===================  =======================================================
 
-    The others are here alone: `init`, `dropout`, `batch_norm`, `objective`, `label_smoothing`, `clip_norm`,
+    The others exist only here: `init`, `dropout`, `batch_norm`, `objective`, `label_smoothing`, `clip_norm`,
     `class_weight` and `on_epoch`. There is no `tol`: every epoch runs, unless `patience` ends the training.
 
     Parameters
     ----------
     hidden_sizes, activation, init, dropout, batch_norm, objective, label_smoothing, optimizer, learning_rate, \
     schedule, weight_decay, clip_norm, batch_size, epochs, seed
-        See `ClassifierHyperparameters`. More epochs by default, since tables are smaller than Fashion-MNIST.
+        See `ClassifierHyperparameters`. There are more epochs by default, since tables are smaller than Fashion-MNIST.
     patience : int
-        Stop after so many epochs without a better validation accuracy; 0 for never. Needs a `validation_fraction`.
+        Stop after this many epochs without a better validation accuracy; 0 for never. Needs a `validation_fraction`.
     validation_fraction : float in [0, 1)
-        Share of the samples, the same of each class, that is kept apart to choose the epoch whose weights stay. With 0
-        every sample is learned from, and the last epoch's weights stay.
+        Share of the samples, the same for each class, that is set aside to choose the epoch whose weights are kept.
+        With 0, training uses every sample, and the last epoch's weights are kept.
     class_weight : dict, "balanced" or None
-        What the samples of each class count in the loss: a number by class, or as much for each class together.
+        How much a sample of each class counts in the loss: a number for each class, or "balanced" for the same total
+        weight of every class.
     warm_start : bool
-        Whether `fit` goes on from the weights that are there.
+        Whether `fit` continues from the weights of an earlier call.
     on_epoch : callable or None
-        Gets each row of `history_` as soon as its epoch is over.
+        Called with each row of `history_` as soon as its epoch is over.
 
     Attributes
     ----------
@@ -68,10 +69,10 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     model_ : MLP
         In float32 if the first call was given float32, else in float64.
     history_ : list of dict
-        See `run_epochs`; of all calls of `partial_fit` together.
+        See `run_epochs`; it covers all calls of `partial_fit`.
     n_features_in_ : int
     feature_names_in_ : ndarray of str, shape (D,)
-        If X had names of columns.
+        If X had column names.
 
     Raises
     ------
@@ -126,7 +127,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         self.on_epoch = on_epoch
 
     def fit(self, X, y, sample_weight=None):
-        """Learn from samples.
+        """Train on samples.
 
         Parameters
         ----------
@@ -134,8 +135,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         y : array of int or str, shape (N,)
             Their classes.
         sample_weight : array of float, shape (N,), optional
-            How much each sample counts, relative to the others: one of weight 2 as much as two of weight 1, except in
-            the statistics of batch normalisation.
+            How much each sample counts, relative to the others: one of weight 2 counts as much as two of weight 1,
+            except in the statistics of batch normalisation.
 
         Returns
         -------
@@ -152,22 +153,22 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
             self._check_network(h)
         labels = np.searchsorted(classes, y)
         learned, kept = self._split(X, labels, self._weights(y, classes, sample_weight), h)
-        # Nothing is left to refuse: from here on, what was fitted before is replaced.
+        # All checks have passed: from here on, what was fitted before is replaced.
         self._begin(h, X, classes, goes_on)
         self._learn(learned, kept, h)
         return self
 
     def partial_fit(self, X, y, classes=None, sample_weight=None):
-        """Learn for one epoch from samples that may come in parts; the optimizer goes on where it was.
+        """Train for one epoch on samples that may come in parts; the optimizer continues where it stopped.
 
         Parameters
         ----------
         X, y
             See `fit`.
         classes : array, shape (K,), optional
-            All there will be; the first call needs them unless they are all in its y.
+            All classes that will ever occur. The first call needs them unless its y contains them all.
         sample_weight : array of float, shape (N,), optional
-            How much each sample counts, beside one of weight 1 in this call or another.
+            How much each sample counts, compared with a sample of weight 1 in any call.
 
         Returns
         -------
@@ -178,7 +179,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         if h.schedule != "constant" or self.validation_fraction or self.class_weight == _BALANCED:
             raise ValueError(
                 "schedule, validation_fraction, class_weight: expected constant, 0 and not balanced for partial_fit, "
-                f"since nobody knows what follows, got {h.schedule}, {self.validation_fraction} and {self.class_weight}"
+                f"since later calls are unknown, got {h.schedule}, {self.validation_fraction} and {self.class_weight}"
             )
         first = not hasattr(self, "model_")
         X, y = self._checked(X, y, reset=first)
@@ -190,17 +191,17 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         if not first:
             self._check_network(h)
             if h.optimizer != self._begun_with.optimizer:
-                raise ValueError(f"optimizer: expected {self._begun_with.optimizer}, which goes on, got {h.optimizer}")
+                raise ValueError(f"optimizer: expected {self._begun_with.optimizer}, as before, got {h.optimizer}")
         weights = self._weights(y, expected, sample_weight)
         check_batches(h.batch_norm, h.batch_size, len(X))
         if first:
             self._begin(h, X, expected, goes_on=False)
         self._optimizer.weight_decay = h.weight_decay
-        # Each call orders its batches in a way of its own.
+        # Each call shuffles its samples differently.
         h = replace(h, epochs=1, seed=(h.seed + len(self.history_)) % (MAX_SEED + 1))
         try:
             self._learn((X, np.searchsorted(expected, y), weights), None, h)
-        except BaseException:  # the weights are those before this call; the averages of its steps go, too
+        except BaseException:  # the weights are those before this call again, and the optimizer starts afresh
             self._optimizer = optimizer_of(self.model_, h)
             raise
         return self
@@ -210,7 +211,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         return softmax(self._logits(X))
 
     def predict_log_proba(self, X):
-        """Return the logarithms of `predict_proba`, finite where it rounds to 0."""
+        """Return the logarithms of `predict_proba`, finite even where it rounds to 0."""
         return log_softmax(self._logits(X), axis=1)
 
     def predict(self, X):
@@ -221,7 +222,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     def _logits(self, X):
         check_is_fitted(self, "model_")
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
-        return copy.copy(self.model_).predict_logits(X)  # with room of its own: several threads may predict at once
+        return copy.copy(self.model_).predict_logits(X)  # with its own buffers: several threads may predict at once
 
     # Checks
 
@@ -244,7 +245,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         return X, y
 
     def _check_network(self, h):
-        """Raise a ValueError if parameters describe another network than the one that is to go on learning."""
+        """Raise a ValueError if the parameters describe a network other than the one that is to continue learning."""
         model = self.model_
         found = {"hidden_sizes": model.sizes[1:-1]} | {name: getattr(model, name) for name in _OF_NETWORK}
         for name, value in found.items():
@@ -252,7 +253,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
                 raise ValueError(f"{name}: expected {value}, as the network was built, got {getattr(h, name)}")
 
     def _weights(self, y, classes, sample_weight):
-        """What each sample counts, shape (N,), by the caller and by the weights of the classes, shape (K,)."""
+        """Return the weight of each sample, shape (N,): the caller's weight times the weight of the class."""
         if len(classes) < 2:
             raise ValueError(f"y: expected at least two classes, got one class, {classes[0]}")
         weights = np.ones(len(y))
@@ -273,7 +274,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     # Learning
 
     def _split(self, X, labels, weights, h):
-        """Return (X, labels, weights) to learn from, and to validate with or None; weights are 1 on average in each."""
+        """Return (X, labels, weights) for training, and for validation or None; weights are 1 on average in each."""
         check_batches(h.batch_norm, h.batch_size, len(X))
         if not self.validation_fraction:
             return (X, labels, _relative(weights)), None
@@ -324,7 +325,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     # Copies and pickles
 
     def __getstate__(self):
-        """Return the state with no more of the optimizer than it cannot be made again from."""
+        """Return the state to copy or pickle; of the optimizer, only its running averages and number of steps."""
         state = super().__getstate__()
         if "_optimizer" in state:
             state["_optimizer"] = self._optimizer.averages, self._optimizer.n_steps
@@ -347,11 +348,11 @@ def _as_floats(name, values):
 
 def _not_all_zero(weights, where):
     if not weights.any():
-        raise ValueError(f"sample_weight, class_weight: expected one above zero for {where}, got none")
+        raise ValueError(f"sample_weight, class_weight: expected a weight above zero for {where}, got none")
     return weights
 
 
 def _relative(weights):
-    """Scale weights to a mean of 1; first to a largest of 1, for the mean of huge ones is infinite."""
+    """Scale weights to a mean of 1; first to a maximum of 1, because the mean of huge weights is infinite."""
     weights = weights / weights.max()
     return weights / weights.mean()

@@ -1,4 +1,4 @@
-"""The NumPy MLP as the head of a PyTorch backbone, which then learns from gradients that were computed by hand."""
+"""The NumPy MLP as the head of a PyTorch backbone, which then learns from the MLP's hand-written gradients."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from model_utils.optimizers import SCHEDULES, clip_gradients
 
 
 class _LossByHand(torch.autograd.Function):
-    """From features to the loss in NumPy, and back: what autograd needs to know of the MLP."""
+    """Compute the loss in NumPy, and its gradient: what autograd needs from the MLP."""
 
     @staticmethod
     def forward(ctx, features, labels, mlp, objective, label_smoothing):
@@ -28,20 +28,20 @@ class _LossByHand(torch.autograd.Function):
 
 
 class MLPHead(nn.Module):
-    """Classify features by the MLP of `model_utils.mlp`, in training and out of it.
+    """Classify features with the MLP of `model_utils.mlp`, in training and afterwards.
 
-    A backbone's training is the same with this head and with a linear one: features go in, a loss comes out, and
-    `backward` on the loss gives every parameter of both its gradient. PyTorch computes the backbone's, `MLP.backward`
-    its own and what it hands to the backbone, d(loss)/d(features).
+    A backbone is trained in the same way with this head as with a linear one: features go in, a loss comes out, and
+    `backward` on the loss computes the gradients of backbone and head. PyTorch computes those of the backbone.
+    `MLP.backward` computes those of the MLP, and d(loss)/d(features), which it passes on to the backbone.
 
-    The arrays of the MLP and of its optimizer are this module's buffers. They share their memory with NumPy, so that
-    they are saved and restored with the backbone's weights.
+    The arrays of the MLP and of its optimizer are also buffers of this module, which share their memory. So they are
+    saved and restored with the backbone's weights.
 
     Parameters
     ----------
     mlp : MLP
     hyperparameters : ClassifierHyperparameters
-        Of which objective, optimizer, learning rate, schedule, weight decay and clipping count here.
+        Only objective, optimizer, learning rate, schedule, weight decay and clipping are used here.
     """
 
     def __init__(self, mlp, hyperparameters):
@@ -53,7 +53,7 @@ class MLPHead(nn.Module):
         self.register_buffer("averages", torch.from_numpy(self._optimizer.averages))
         self.register_buffer("n_steps", torch.zeros((), dtype=torch.int64))
 
-    @np.errstate(over="ignore", invalid="ignore")  # on the way to NaN, which ends the training with an error
+    @np.errstate(over="ignore", invalid="ignore")  # these lead to NaN, which ends training with an error
     def loss(self, features, labels, label_smoothing):
         """Return the loss of features, float of shape (N, F), and the logits, shape (N, K)."""
         return _LossByHand.apply(
@@ -61,18 +61,18 @@ class MLPHead(nn.Module):
         )
 
     def forward(self, features):
-        """Return the logits, shape (N, K), of features, shape (N, F); nothing is learned from them."""
+        """Return the logits, shape (N, K), of features, shape (N, F), without gradients."""
         logits = self.mlp.predict_logits(features.detach().cpu().numpy())
         return torch.from_numpy(logits).to(features.device)
 
     @np.errstate(over="ignore", invalid="ignore")
     def update(self, share_done):
-        """Make a step of the MLP's own optimizer, by the gradients of the last backward pass.
+        """Take one step of the MLP's own optimizer, with the gradients of the last backward pass.
 
         Parameters
         ----------
         share_done : float in [0, 1)
-            Of the training, for the schedule of the learning rate.
+            How much of the training is done, for the schedule of the learning rate.
         """
         h = self.hyperparameters
         if h.clip_norm:
@@ -82,5 +82,5 @@ class MLPHead(nn.Module):
         self.n_steps += 1
 
     def _apply(self, function, recurse=True):
-        """Stay where NumPy can reach it: `to`, `cuda` or `double` on the backbone do not move or convert the MLP."""
+        """Do nothing, so that NumPy can always reach the MLP: `to`, `cuda` and `double` do not move or convert it."""
         return self

@@ -1,6 +1,6 @@
-"""The training of the NumPy MLP: what is chosen before it, and its loop.
+"""The training of the NumPy MLP: its hyperparameters and its loop.
 
-Where batches come from does not matter here: `mlp.train` makes them of images, `mlp_classifier` of any table.
+It does not matter here where batches come from: `mlp.train` makes them from images, `mlp_classifier` from a table.
 """
 
 import time
@@ -20,26 +20,26 @@ from model_utils.training import best_epoch, check_loss, out_of_patience
 
 @dataclass(frozen=True)
 class ClassifierHyperparameters(Hyperparameters):
-    """What is chosen before the training of an MLP on features. The command line has an option of each name."""
+    """Hyperparameters of an MLP that is trained on features. The command line has an option for each."""
 
     hidden_sizes: tuple = counts((128,), "units of each hidden layer")
-    activation: str = choice("relu", "after each hidden layer", ACTIVATIONS)
+    activation: str = choice("relu", "function after each hidden layer", ACTIVATIONS)
     init: str = choice("He", "initial weights", INITS)
     dropout: float = number(0.0, "share of hidden activations dropped in training", high=1)
     batch_norm: bool = flag(False, "normalise each hidden layer over the batch")
-    objective: str = choice("cross_entropy", "what is minimised", OBJECTIVES)
+    objective: str = choice("cross_entropy", "loss that is minimised", OBJECTIVES)
     label_smoothing: float = number(0.0, "share of each target spread evenly over all classes", high=1)
-    optimizer: str = choice("momentum", "rule of the updates", OPTIMIZERS)
+    optimizer: str = choice("momentum", "update rule", OPTIMIZERS)
     learning_rate: float = number(0.05, "step size, before the schedule")
-    schedule: str = choice("constant", "of the learning rate", SCHEDULES)
-    weight_decay: float = number(0.0, "pull of the weights, not the biases, towards 0")
-    clip_norm: float = number(0.0, "longest gradient allowed, 0 for any")
+    schedule: str = choice("constant", "schedule of the learning rate", SCHEDULES)
+    weight_decay: float = number(0.0, "pull on the weights, but not on the biases, towards 0")
+    clip_norm: float = number(0.0, "largest gradient norm allowed, 0 for no limit")
     batch_size: int = count(128, "images per step")
     epochs: int = count(10, "passes through the training split")
-    patience: int = count(0, "stop after so many epochs without a better validation accuracy, 0 for never", minimum=0)
+    patience: int = count(0, "stop after this many epochs without a better validation accuracy, 0 for never", minimum=0)
     seed: int = seed("for initial weights, dropout, order of batches and augmentation")
 
-    # What only images can have otherwise.
+    # Only an MLP that is trained on images can change these.
     flip: ClassVar[bool] = False
     shift: ClassVar[int] = 0
 
@@ -77,23 +77,23 @@ def run_epochs(model, batches, n_train, validate, hyperparameters, on_epoch=None
     ----------
     model : MLP
     batches : callable
-        `batches(rng)` yields an epoch: inputs, float of shape (B, D), labels, int of shape (B,), and the weights of the
-        rows in the loss, float of shape (B,), or None for all alike.
+        `batches(rng)` yields the batches of an epoch: inputs, float of shape (B, D), labels, int of shape (B,), and the
+        weights of the rows in the loss, float of shape (B,), or None for equal weights.
     n_train : int
-        Rows of an epoch.
+        Number of rows in an epoch.
     validate : callable or None
         `validate(objective)` returns loss and accuracy on validation.
     hyperparameters : ClassifierHyperparameters
     on_epoch : callable, optional
-        Gets each row of the history as soon as its epoch is over. What it raises ends the training.
+        Called with each row of the history as soon as its epoch is over. An exception that it raises ends the training.
     optimizer : Optimizer, optional
-        One that has made steps before and goes on; from `optimizer_of`.
+        One from `optimizer_of` that has already taken steps, and continues from there.
 
     Returns
     -------
     list of dict
-        The history: epoch, train_loss and train_accuracy (means over the epoch's rows, by their weights, as the
-        network changed, with dropout and augmentation), validation_loss and validation_accuracy unless nothing is
+        The history: epoch, train_loss and train_accuracy (weighted means over the epoch's rows, measured while the
+        network changes, with dropout and augmentation), validation_loss and validation_accuracy unless nothing is
         validated, learning_rate and seconds.
 
     Raises

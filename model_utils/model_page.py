@@ -1,4 +1,4 @@
-"""The page of a saved model: README.md in its folder, which code hosts show, with its pictures; `inspect` prints it."""
+"""The page of a saved model: README.md and its pictures, which code hosts show; `inspect` prints its text."""
 
 import io
 import textwrap
@@ -9,7 +9,7 @@ from model_utils.training import best_epoch
 
 PAGE, CURVES, CONFUSION = "README.md", "curves.png", "confusion.png"
 
-# What else than the model's own accuracy may have been measured.
+# Accuracies that may have been measured besides the model's own.
 OTHER_ACCURACIES = {
     "head_test": "test accuracy of the backbone's own head",
     "test_one_view": "test accuracy with one view of each image",
@@ -17,16 +17,16 @@ OTHER_ACCURACIES = {
 
 
 def page(name, usage, command, structure, saved, weights_sha256):
-    """Make the files of a saved model's page.
+    """Return the files of a saved model's page.
 
     Parameters
     ----------
     name : str
-        Of the folder.
+        The name of the folder.
     usage : str
         Python code that loads the model from `folder`, and predicts for `images`.
     command : str
-        What trains such a model.
+        The command that trains such a model.
     structure, saved, weights_sha256
         See `facts`.
 
@@ -64,15 +64,15 @@ Trained by
 
 
 def facts(structure, saved, weights_sha256):
-    """Say what a saved model is, how it was trained and how good it is.
+    """Return a description of a saved model: what it is, how it was trained and how good it is.
 
     Parameters
     ----------
     structure : str
-        Its layers, as Markdown.
+        The model's layers, as Markdown.
     saved : SavedModel
     weights_sha256 : str
-        The checksum of its weights' file.
+        The checksum of the weights file.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def facts(structure, saved, weights_sha256):
 
 
 def as_code(text):
-    """Return a text as Markdown that keeps its lines."""
+    """Return a text as Markdown that keeps its line breaks."""
     return textwrap.indent(text, "    ")
 
 
@@ -113,7 +113,7 @@ def _facts_table(name, values):
 
 
 def _histories(saved):
-    """The history of each part that was trained: of the model itself, or of a pair's backbone and its MLP."""
+    """Return the history of each part that was trained: the model itself, or a pair's backbone and its MLP."""
     parts = dict.fromkeys(row.get("part", "MLP") for row in saved.history)
     return {
         part.replace("mlp", "MLP"): [row for row in saved.history if row.get("part", "MLP") == part] for part in parts

@@ -35,7 +35,7 @@ def as_pytorch(model):
 
 
 class _Pair(nn.Module):
-    """From pixels, uint8 of shape (N, 28, 28), to the MLP's logits, in PyTorch: what the exporter can read."""
+    """Map pixels, uint8 of shape (N, 28, 28), to the MLP's logits in PyTorch, which the exporter can read."""
 
     def __init__(self, backbone, standardizer, classifier):
         super().__init__()
@@ -45,7 +45,7 @@ class _Pair(nn.Module):
 
     def forward(self, images):
         views = self.backbone.moved_and_mirrored(preprocess(images))
-        # All at once: in the file, the backbone stands once and not once a view.
+        # All views at once, so that the file holds the backbone once, and not once for each view.
         features = self.backbone.features(torch.cat(views)).unflatten(0, (len(views), -1)).mean(0)
         return self.classifier((features - self.mean) / self.std)
 
@@ -56,7 +56,7 @@ def export_onnx(path, backbone, standardizer, classifier):
     Parameters
     ----------
     path : path
-        A stop in the middle leaves an old file as it was.
+        If writing is interrupted, an old file stays as it was.
     backbone : Backbone
         On the processor.
     standardizer : tuple of ndarrays
@@ -68,13 +68,13 @@ def export_onnx(path, backbone, standardizer, classifier):
     ImportError
         If the packages onnx and onnxscript are missing.
     ValueError
-        If something else than a file, such as a folder or a device, has this name.
+        If something other than a file, such as a folder or a device, has this name.
     """
     check_regular(path)
     try:
-        import onnxscript  # noqa: F401  which PyTorch's exporter would miss later, and say less
+        import onnxscript  # noqa: F401  without it, PyTorch's exporter fails later and says less
     except ImportError as error:
-        raise ImportError("an ONNX file takes two more packages: pip install onnx onnxscript") from error
+        raise ImportError("an ONNX file needs two more packages: pip install onnx onnxscript") from error
     pair = _Pair(backbone, standardizer, classifier).eval()
     program = torch.onnx.export(
         pair,

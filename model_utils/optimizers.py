@@ -4,8 +4,8 @@ An optimizer holds a network's flat parameter and gradient vectors, both of shap
 once and in place. In the formulas, theta are the parameters, g the gradient and eta the learning rate. Definitions, and
 the constants of RMSprop and Adam, are PyTorch's, so that the two can be compared step by step.
 
-NumPy computes a formula one operation after the other, each a pass through its vectors. So a vector is updated a block
-at a time, short enough to stay in the processor's cache from the first pass to the last.
+NumPy computes a formula one operation after another, each in a pass through its vectors. So a vector is updated in
+blocks, which are short enough to stay in the processor's cache from the first pass to the last.
 """
 
 import math
@@ -32,9 +32,9 @@ class Optimizer:
     Attributes
     ----------
     averages : ndarray of float, shape (A, P)
-        The running vectors that the rule keeps, such as a velocity; A is 0, 1 or 2.
+        The running vectors of the update rule, such as a velocity; A is 0, 1 or 2.
     n_steps : int
-        Steps so far.
+        Number of steps so far.
     """
 
     n_averages = 0  # running vectors that the optimizer keeps, such as a velocity
@@ -129,8 +129,8 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """m = 0.9 m + 0.1 g; v = 0.999 v + 0.001 g^2; theta -= eta m' / (sqrt(v') + 1e-8), with the bias of the zero
-    starts corrected by m' = m / (1 - 0.9^t), v' = v / (1 - 0.999^t) after t steps (Kingma and Ba, 2015).
+    """m = 0.9 m + 0.1 g; v = 0.999 v + 0.001 g^2; theta -= eta m' / (sqrt(v') + 1e-8), with the bias of
+    starting at 0 corrected by m' = m / (1 - 0.9^t), v' = v / (1 - 0.999^t) after t steps (Kingma and Ba, 2015).
     """
 
     n_averages = 2
@@ -145,7 +145,7 @@ class Adam(Optimizer):
         update *= 1 - self.beta2
         v *= self.beta2
         v += update
-        # Numerator and denominator are multiplied by c, which spares correcting m and v in passes of their own.
+        # Numerator and denominator are multiplied by c, which saves separate passes to correct m and v.
         c = math.sqrt(1 - self.beta2**self.n_steps)
         np.sqrt(v, out=update)
         update += self.epsilon * c
@@ -189,23 +189,23 @@ def clip_gradients(gradients, max_norm):
 
 
 def constant(t):
-    """1 throughout."""
+    """Return 1 throughout training."""
     return 1.0
 
 
 def step(t):
-    """1, then 0.1 after half of the training, then 0.01 after three quarters (as He et al., 2016, for ResNet)."""
+    """Return 1, then 0.1 after half of the training, then 0.01 after three quarters (He et al., 2016, for ResNet)."""
     return 0.1 ** ((t >= 0.5) + (t >= 0.75))
 
 
 def inverse_time(t):
-    """1 / (1 + 9 t): falls fast, then ever slower, to 0.1 (Robbins and Monro, 1951, for the 1 / t)."""
+    """Return 1 / (1 + 9 t), which falls to 0.1, ever more slowly (Robbins and Monro, 1951, for the 1 / t)."""
     return 1 / (1 + 9 * t)
 
 
 def cosine(t, warm_up=0.1):
-    """Rises in a line from 0 to 1 during `warm_up` (Goyal et al., 2017), then falls to 0 along half a cosine
-    (Loshchilov and Hutter, 2017).
+    """Return a factor that rises linearly from 0 to 1 during `warm_up` (Goyal et al., 2017), then falls to 0 along half
+    a cosine (Loshchilov and Hutter, 2017).
     """
     if t < warm_up:
         return t / warm_up

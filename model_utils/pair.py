@@ -1,4 +1,4 @@
-"""A pair: a backbone that finds features, and the NumPy MLP that classifies them. Images go in as uint8 (N, 28, 28)."""
+"""A pair: a backbone that computes features, and the NumPy MLP that classifies them. Images are uint8 (N, 28, 28)."""
 
 import sys
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from model_utils.tensors import as_tensor, state_from_arrays, state_layout, stat
 
 
 def predict_logits(backbone, images):
-    """Compute the logits of a backbone's own head, float32 of shape (N, K), in evaluation mode."""
+    """Return the logits of a backbone's own head, float32 of shape (N, K), in evaluation mode."""
     check_is("backbone", backbone, Backbone)
     return _in_batches(backbone, backbone, images)
 
@@ -61,15 +61,15 @@ class Standardizer(NamedTuple):
 
     @classmethod
     def fit(cls, features):
-        """Take the statistics of features, shape (N, F). One that never varies gets std 1 and so becomes 0."""
+        """Measure the statistics of features, shape (N, F). A feature that never varies gets std 1 and so becomes 0."""
         features = check_floats("features", features, 2)
         check_all_finite("features", features)
-        varies = features.max(axis=0) > features.min(axis=0)  # rounding can give a constant one a tiny std
+        varies = features.max(axis=0) > features.min(axis=0)  # rounding can give a constant feature a tiny std
         return cls(features.mean(axis=0), np.where(varies, features.std(axis=0), np.float32(1)))
 
     @classmethod
     def identity(cls, n_features):
-        """Leave features as they are."""
+        """Return a Standardizer that leaves features as they are."""
         return cls(np.zeros(n_features, np.float32), np.ones(n_features, np.float32))
 
     def __call__(self, features):
@@ -92,7 +92,7 @@ class Pair(NamedTuple):
     classifier: MLP
 
     def state(self):
-        """Return all arrays of the pair by name, for a file: of the backbone, the standardizer and the MLP."""
+        """Return the arrays of the backbone, the standardizer and the MLP by name, to be saved."""
         return (
             state_to_arrays(self.backbone.state_dict(), "backbone.")
             | {f"standardizer.{name}": array for name, array in self.standardizer._asdict().items()}
@@ -101,13 +101,13 @@ class Pair(NamedTuple):
 
     @staticmethod
     def check_state(state, backbone, mlp_layout):
-        """Raise a ValueError unless arrays by name can be the `state` of a pair.
+        """Raise a ValueError unless these arrays can be the `state` of a pair.
 
         Parameters
         ----------
         state : dict of str to ndarray
         backbone : Backbone
-            Of which only shapes count, so it may be one on PyTorch's device "meta", which takes no memory.
+            Only its shapes matter, so it may be on PyTorch's device "meta", where it takes no memory.
         mlp_layout : dict of str to (tuple of int, str)
             See `model_utils.mlp.state_layout`.
         """
@@ -123,7 +123,7 @@ class Pair(NamedTuple):
 
     @classmethod
     def from_state(cls, state, backbone, classifier):
-        """Make the pair whose `state` this is of an untrained backbone and MLP, which take their arrays from it.
+        """Make a pair from its `state`: load the arrays into an untrained backbone and MLP.
 
         Raises
         ------
@@ -146,13 +146,13 @@ class Pair(NamedTuple):
 
 
 def standardized_features(backbone, splits, progress=True):
-    """Extract the features of all splits once, and standardise them by those of the first, the training images.
+    """Extract the features of all splits once; standardise them by the statistics of the first, the training split.
 
     Returns
     -------
     standardizer : Standardizer
     splits : list of Split
-        Features, float32 of shape (N, F), in the place of the images.
+        Features, float32 of shape (N, F), in place of the images.
     """
     features = [extract_features(backbone, part.images, progress) for part in splits]
     standardizer = Standardizer.fit(features[0])

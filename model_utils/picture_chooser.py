@@ -1,4 +1,4 @@
-"""Show what a model takes a picture of one's own for: chosen in a notebook's widget, or named by its path."""
+"""Show what a model takes your own picture for; choose it in a notebook's widget, or give its path."""
 
 import html
 import io
@@ -18,7 +18,7 @@ def classified_picture(picture, predict_proba, class_names, invert=False):
         From images, uint8 of shape (N, 28, 28), to class probabilities, shape (N, K).
     class_names : sequence of str
     invert : bool
-        For a dark garment on a light ground.
+        For a dark garment on a light background.
 
     Returns
     -------
@@ -29,7 +29,7 @@ def classified_picture(picture, predict_proba, class_names, invert=False):
 
 
 def picture_chooser(predict_proba, class_names):
-    """Return a widget to choose or drop a picture; below it appears what `classified_picture` draws.
+    """Return a widget to choose or drop a picture; it shows the drawing of `classified_picture` below.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def picture_chooser(predict_proba, class_names):
     except ImportError as error:
         raise ImportError(f"{error}: use classified_picture with the path of a picture instead") from error
     upload = ipywidgets.FileUpload(accept="image/*", description="Choose a picture")
-    invert = ipywidgets.Checkbox(description="dark garment on a light ground", indent=False)
+    invert = ipywidgets.Checkbox(description="dark garment on a light background", indent=False)
     drawing, message = ipywidgets.Image(format="png"), ipywidgets.HTML()
 
     def show(_):
@@ -62,7 +62,7 @@ def picture_chooser(predict_proba, class_names):
         widget.observe(show, names="value")
 
     class Chooser(ipywidgets.VBox):
-        def __repr__(self):  # where a saved notebook is shown without its widgets
+        def __repr__(self):  # for a saved notebook that is shown without its widgets
             return "Run this cell in Jupyter to choose a picture."
 
     return Chooser([ipywidgets.HBox([upload, invert]), drawing, message])

@@ -1,4 +1,4 @@
-"""Pictures of one's own, made into images like those of the data set."""
+"""Turn your own pictures into images like those of the data set."""
 
 import contextlib
 import warnings
@@ -8,11 +8,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from model_utils.checks import check_flag, check_path
 
-# Pillow's own decoders. For others it starts other programs, such as Ghostscript for EPS.
+# Pillow's own decoders. For other formats it starts other programs, such as Ghostscript for EPS.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-MAX_PIXELS = 50_000_000  # a small file can unpack to as many gigabytes as it likes
+MAX_PIXELS = 50_000_000  # a small file can unpack to many gigabytes
 
-# TIFF says by three tags what more than 8 bits of grey mean. Black is 0 in these two: 16 bits, and floats up to 1.
+# In a TIFF, three tags say what more than 8 bits of grey mean. Black is 0 in these two: 16 bits, and floats up to 1.
 BITS, SAMPLE_FORMAT, PHOTOMETRIC = 258, 339, 262
 DEEP_TIFFS = ((16, 1, 1), (32, 3, 1))
 
@@ -20,8 +20,8 @@ DEEP_TIFFS = ((16, 1, 1), (32, 3, 1))
 def read_picture(path, invert=False):
     """Read a picture of any kind and size as one grey image.
 
-    It is turned as its camera noted. Transparent parts become background, and a picture that is not square gets a
-    margin of background. Of an animation the first picture counts.
+    It is rotated as the camera recorded. Transparent parts become background, and a picture that is not square gets a
+    margin of background. Only the first picture of an animation is used.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ def read_picture(path, invert=False):
     Raises
     ------
     OSError
-        If the file is missing or must not be read.
+        If the file is missing or may not be read.
     ValueError
-        If it is not a picture, is damaged, has more than `MAX_PIXELS` or hardly any width, or its white is unknown.
+        If it is not a picture, is damaged, has more than `MAX_PIXELS`, is far too narrow, or its white is unknown.
     """
     check_flag("invert", invert)
     if hasattr(path, "read"):
@@ -48,7 +48,7 @@ def read_picture(path, invert=False):
         check_path("path", path)
         opened, name = open(path, "rb"), path
     with opened as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's warnings, of what does not keep it from reading a picture
+        warnings.simplefilter("ignore")  # Pillow warns of problems that do not stop it from reading a picture
         try:
             picture = Image.open(file, formats=FORMATS)
             _check_size(picture.size)
@@ -56,7 +56,7 @@ def read_picture(path, invert=False):
             return _grey_image(ImageOps.exif_transpose(picture), invert)
         except UnidentifiedImageError as error:
             raise ValueError(f"{name}: expected a picture, one of {', '.join(FORMATS)}") from error
-        except Exception as error:  # a decoder raises whatever a damaged file makes it stumble over
+        except Exception as error:  # a decoder may raise anything on a damaged file
             raise ValueError(f"{name}: cannot be read as a picture ({error})") from error
 
 
@@ -69,7 +69,7 @@ def _check_size(size):
 
 
 def _check_depth(picture):
-    """Raise if a TIFF has more than 8 bits of grey whose meaning is not plain."""
+    """Raise if a TIFF has more than 8 bits of grey and their meaning is unclear."""
     if picture.format == "TIFF" and picture.mode[0] in "IF":
         tags = picture.tag_v2
         bits, sample_format = (tags.get(tag, (1,))[0] for tag in (BITS, SAMPLE_FORMAT))

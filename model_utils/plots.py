@@ -7,7 +7,7 @@ WIDTH = 10  # inches, of every figure
 
 
 def new_figure(height, rows=1, columns=1, **subplots):
-    """Return a figure of the common width, and its axes, an array of so many rows and columns."""
+    """Return a figure of the common width, and its axes as an array of `rows` by `columns`."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
 
@@ -20,7 +20,7 @@ def show_image(axes, image, title="", **style):
 
 
 def sample_grid(images, labels, class_names, per_class=12):
-    """Draw the first images of each class, a row a class.
+    """Draw the first images of each class, one row for each class.
 
     Parameters
     ----------
@@ -99,16 +99,16 @@ def activation_functions(activations):
 
 
 def descent(paths, loss, limits):
-    """Draw the paths of optimizers on the contours of a loss of two parameters, a panel each.
+    """Draw the paths of optimizers on the contours of a loss of two parameters, one panel for each path.
 
     Parameters
     ----------
     paths : dict of str to ndarray, shape (S, 2)
-        For each panel, where each step arrived.
+        For each panel, the position after each step.
     loss : callable
-        (x, y) -> loss, of arrays.
+        (x, y) -> loss, for arrays.
     limits : (float, float)
-        The axes go from minus these to these.
+        The axes run from minus these values to these values.
     """
     figure, axes = new_figure(4.4, 2, -(-len(paths) // 2), sharex=True, sharey=True)
     x, y = np.meshgrid(np.linspace(-limits[0], limits[0], 200), np.linspace(-limits[1], limits[1], 200))
@@ -128,7 +128,7 @@ def learning_curves(histories):
     Parameters
     ----------
     histories : dict of str to list of dict
-        By model, the rows of `mlp.train`.
+        For each model, the rows that `mlp.train` returns.
     """
     styles = {"train": "--", "validation": "-"}
     figure, [axes] = new_figure(3.6, 1, 2)
@@ -148,7 +148,7 @@ def learning_curves(histories):
 
 
 def predictions(images, labels, probabilities, class_names):
-    """Draw images with the probability of each class below, the true one green and a wrongly preferred one red.
+    """Draw images with the probability of each class below, the true one green and a wrong prediction red.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def confusion_matrix(matrix, class_names):
     Parameters
     ----------
     matrix : array-like of int, shape (K, K)
-        Row t, column p: images of class t that were taken for p.
+        Row t, column p: number of images of class t that were taken for class p.
     """
     matrix = np.asarray(matrix)
     shares = matrix / matrix.sum(axis=1, keepdims=True)
@@ -228,7 +228,7 @@ def confident_mistakes(images, labels, probabilities, class_names, n=16):
 
 
 def titled_images(images, titles, columns=8):
-    """Draw images, shape (N, 28, 28), in rows of so many, each with a title of up to three lines above it."""
+    """Draw images, shape (N, 28, 28), `columns` to a row, each below a title of up to three lines."""
     n_rows = max(1, -(-len(images) // columns))
     figure, axes = new_figure(1.95 * n_rows, n_rows, columns)
     for ax in axes.flat:
@@ -239,8 +239,8 @@ def titled_images(images, titles, columns=8):
 
 
 def first_layer(W, W_next, n=16):
-    """Draw the weights of some units of the first layer as images, white 0, red +, blue -, each scaled to its own
-    largest weight: of those units that the next layer listens to most.
+    """Draw the weights of the first-layer units that the next layer weights most, as images: white 0, red +, blue -,
+    each scaled to its own largest weight.
 
     Parameters
     ----------
@@ -266,7 +266,7 @@ def signal_by_layer(panels, ylabel):
     Parameters
     ----------
     panels : dict of str to dict of str to sequence of float
-        For each panel, for each curve, a number a layer.
+        For each panel and each curve, one number for each layer.
     ylabel : str
     """
     figure, [axes] = new_figure(3.4, 1, len(panels), sharey=True)
@@ -299,15 +299,15 @@ def filters(kernels):
 
 
 def feature_maps(image, maps, n=12):
-    """Draw an image, and below it a row for each layer with the maps that it excites most; a row shares its colours.
+    """Draw an image, and below it a row for each layer with its most active maps; each row has one colour scale.
 
     Parameters
     ----------
     image : ndarray, shape (28, 28)
     maps : list of ndarray, shapes (C, H, H)
-        What leaves each layer.
+        Each layer's output.
     n : int
-        Maps a row.
+        Number of maps in a row.
     """
     figure, axes = new_figure(0.95 * (len(maps) + 1), len(maps) + 1, n)
     for ax in axes.flat:
@@ -345,11 +345,11 @@ def feature_space(panels, labels, class_names):
 
 
 def later(values):
-    """The values of a curve after its first quarter."""
+    """Return the values of a curve after its first quarter."""
     return list(values[len(values) // 4 :])
 
 
 def frame(axes, values):
-    """Frame these values, so that a first epoch far off does not squeeze all others."""
+    """Fit the vertical axis to these values, so that a first epoch far off does not squeeze all others."""
     margin = 0.05 * (np.nanmax(values) - np.nanmin(values)) or 0.01
     axes.set_ylim(np.nanmin(values) - margin, np.nanmax(values) + margin)

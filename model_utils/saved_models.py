@@ -1,16 +1,16 @@
-"""Saved models: a folder each, with the weights as safetensors and all else as JSON and CSV that a person can read.
+"""Saved models: one folder each, with the weights as safetensors and everything else as readable JSON and CSV.
 
-What a folder holds:
+A folder holds:
 
     weights.safetensors   the arrays, by name
     model.json            what it is and how it was made: architecture, hyperparameters, seed, split, versions; and the
                           SHA-256 of every file, of model.json itself without these
-    history.csv           a row an epoch, in a model of two parts with the column part
+    history.csv           one row for each epoch; in a model of two parts, with the column part
     metrics.json          validation and test metrics
     README.md             the page that shows it, with curves.png and confusion.png; see `model_page`
 
-Nothing that a file says is used before it is checked: first that the file is the one that was saved, then that what it
-says has the form that it should have.
+Nothing in a file is used before two checks: first that the file is the one that was saved, then that its content has
+the expected form.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from model_utils.training import best_epoch
 WEIGHTS, DESCRIPTION, HISTORY, METRICS = "weights.safetensors", "model.json", "history.csv", "metrics.json"
 SHA256 = "sha256"  # the entry of model.json
 
-# The forms of what is read; see `checks.check_form`.
+# The expected forms of what is read; see `checks.check_form`.
 _count_from_0 = partial(check_count, minimum=0)
 _SCORES = {"precision": check_share, "recall": check_share, "f1": check_share}
 _MEASURED = {"accuracy": check_share, **_SCORES, "per_class": {...: _SCORES}, "confusion_matrix": [[_count_from_0]]}
@@ -64,7 +64,7 @@ _FACTS = {
     "split": _SIZES | {"seed": _count_from_0, ...: _check_unknown},
     "training_seconds": check_finite,
 }
-# Of what can be loaded, by its kind.
+# The expected forms of the descriptions, for each kind that can be loaded.
 _DESCRIPTIONS = {
     "mlp": _FACTS | {"sizes": [check_count], "dtype": check_text, "epochs_run": check_count, "best_epoch": check_count},
     "pair": _FACTS
@@ -94,9 +94,9 @@ class SavedModel(NamedTuple):
     ----------
     weights : dict of str to ndarray
     description : dict
-        Goes through JSON, so tuples come back as lists.
+        It is stored as JSON, so tuples come back as lists.
     history : list of dict
-        A row an epoch; the same keys in each.
+        One row for each epoch, all with the same keys.
     metrics : dict
     """
 
@@ -108,9 +108,9 @@ class SavedModel(NamedTuple):
 
 @contextlib.contextmanager
 def naming(path, trouble, error_type=SavedModelError):
-    """Turn whatever goes wrong in the block into a SavedModelError that names the path and the trouble.
+    """Turn any error in the block into a SavedModelError that names the path and the trouble.
 
-    An ImportError passes: what is missing then is a package, and no part of the saved model.
+    An ImportError is left as it is: a package is missing then, not a part of the saved model.
     """
     try:
         yield
@@ -124,21 +124,21 @@ def naming(path, trouble, error_type=SavedModelError):
 
 
 def save_model(folder, saved, page=None):
-    """Write a saved model, in place of one that is there already; see `files.replace_folder`.
+    """Write a saved model, replacing one that is already there; see `files.replace_folder`.
 
     Parameters
     ----------
     folder : path
-        Nobody else may be writing it. Whoever reads it finds the old model or the new one.
+        No other process may write to it at the same time. Readers find either the old model or the new one.
     saved : SavedModel
     page : callable, optional
-        Takes the SHA-256 of the weights' file, and returns more files, the page that shows the model: a dict of str to
+        Takes the SHA-256 of the weights file, and returns the files of the page that shows the model: a dict of str to
         bytes.
 
     Raises
     ------
     NotSavedError
-        If that fails, such as on a full disk; the old model is still there.
+        If that fails, for example on a full disk; the old model is still there.
     """
     with naming(folder, "not saved", NotSavedError):
         files = {
@@ -170,7 +170,7 @@ def add_file(folder, name, text):
 
 
 def _with_sums(description, sums):
-    """Return the content of model.json: the description with the SHA-256 of the files, and its own without these."""
+    """Return the content of model.json: the description, the SHA-256 of each file, and that of the description."""
     return _to_json(description | {SHA256: sums | {DESCRIPTION: _sha256(_to_json(description))}})
 
 
@@ -183,7 +183,7 @@ def _sha256(content):
 
 
 def is_saved(folder):
-    """Return whether a model is saved under this name, or was when `save_model` was cut off in replacing it."""
+    """Return whether a model is saved under this name, even if `save_model` was interrupted while replacing it."""
     return find_folder(folder) is not None
 
 
@@ -202,7 +202,7 @@ def load_model(folder, kind):
     ----------
     folder : path
     kind : str
-        What it is, by its own word: "mlp", "pair" or "checkpoint".
+        The kind that is expected: "mlp", "pair" or "checkpoint".
 
     Returns
     -------
@@ -212,7 +212,7 @@ def load_model(folder, kind):
     Raises
     ------
     SavedModelError
-        If the folder or a file in it is missing or not as it was saved, or it holds another kind; it names the file.
+        If the folder or a file is missing or not as it was saved, or of another kind; the message names the file.
     """
     saved = _read_saved(folder, (kind,), _DESCRIPTIONS[kind], WEIGHTS)
     with naming(Path(folder) / HISTORY, "damaged"):
@@ -231,7 +231,7 @@ def read_added(folder, name):
     Raises
     ------
     SavedModelError
-        If it is missing or not as it was written, or is of another saved model.
+        If it is missing or not as it was written, or belongs to another saved model.
     """
     _, _, files = _read(folder, name)
     with naming(Path(folder) / name, "damaged"):
@@ -239,7 +239,7 @@ def read_added(folder, name):
 
 
 def weights_sha256(folder):
-    """Return the SHA-256 of a saved model's weights, as model.json has it.
+    """Return the SHA-256 of a saved model's weights, as it is stored in model.json.
 
     Raises
     ------
@@ -257,7 +257,7 @@ def versions(*packages):
 
 
 def _read_saved(folder, kinds, form, *more):
-    """Read a saved model of one of some kinds whose description has a form, with its weights if they are named."""
+    """Read a saved model of one of these kinds, with its weights if `more` names them; check its description's form."""
     folder = Path(folder)
     description, _, files = _read(folder, HISTORY, METRICS, *more)
     if description.get("kind") not in kinds:
@@ -277,13 +277,13 @@ def _read_saved(folder, kinds, form, *more):
 
 
 def _read(folder, *names):
-    """Read model.json, and files of the names as bytes: once each, and all of one version of the saved model.
+    """Read model.json and the named files, as bytes: each once, and all from one version of the saved model.
 
     Returns
     -------
     description : dict
     sums : dict of str to str
-        The SHA-256 by file name, which the files have.
+        The SHA-256 of each file, by name.
     files : dict of str to bytes
     """
     while True:
@@ -293,18 +293,18 @@ def _read(folder, *names):
         except SavedModelError:
             if _version(folder) == version:
                 raise
-            # Somebody has saved meanwhile, so what was read may be of two versions: once more.
+            # Another process has saved meanwhile, so the files may be of two versions: read them again.
 
 
 def _version(folder):
-    """Return where a saved model is, and what tells the folder there from one that takes its place."""
+    """Return where a saved model is, and what distinguishes its folder from one that replaces it."""
     with naming(folder, "cannot be read"):
         place = find_folder(folder)
         if place is None:
             raise SavedModelError(f"{folder}: no such folder")
         try:
             status = place.stat()
-        except FileNotFoundError:  # moved in between
+        except FileNotFoundError:  # it was moved meanwhile
             return place, None
         return place, (status.st_ino, status.st_mtime_ns)
 
@@ -332,7 +332,7 @@ def _read_bytes(path):
 
 
 def _check_epochs(saved):
-    """Raise a ValueError unless the history has the epochs that were run, with all that is shown of them."""
+    """Raise a ValueError unless the history has every epoch that was run, with everything that is shown of it."""
     history = saved.history
     check_form("history", history, [_EPOCH])
     parts = {part: [row for row in history if row.get("part") == part] for part in (None, "backbone", "mlp")}
@@ -345,4 +345,4 @@ def _check_epochs(saved):
             raise ValueError(f"expected the epochs from 1 to {n}, each once")
     best = {part: best_epoch(rows)["epoch"] for part, rows in parts.items() if rows}
     if saved.description.get("best_epoch", best) not in (best, best.get(None)):
-        raise ValueError(f"expected another best epoch than {saved.description['best_epoch']}")
+        raise ValueError(f"expected a best epoch other than {saved.description['best_epoch']}")

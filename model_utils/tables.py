@@ -1,4 +1,4 @@
-"""Tables: Markdown that reads well in a terminal, a notebook and a README alike, and CSV to store."""
+"""Tables: Markdown that is readable in a terminal, a notebook and a README, and CSV for storage."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from model_utils.files import write_text
 
 
 def markdown_table(header, rows):
-    """Lay out a Markdown table with padded columns.
+    """Return a Markdown table with padded columns.
 
     Parameters
     ----------
@@ -32,22 +32,22 @@ def markdown_table(header, rows):
 
 
 def write_csv(path, rows):
-    """Write rows, a list of dicts, to a CSV file; a stop in the middle leaves the old file. See `csv_text`."""
+    """Write rows, a list of dicts, to a CSV file; if that is interrupted, an old file stays. See `csv_text`."""
     write_text(path, csv_text(rows))
 
 
 def csv_text(rows):
-    """Return rows, a list of dicts, as the text of a CSV file with the keys of the first.
+    """Return rows, a list of dicts, as the text of a CSV file whose columns are the first row's keys.
 
     Raises
     ------
     ValueError
-        If there is no row, or one has a key that the first has not.
+        If there is no row, or one has a key that the first does not have.
     """
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise ValueError("rows: expected a list of at least one dict")
     if not rows[0] or any(row.keys() - rows[0].keys() for row in rows):
-        raise ValueError(f"rows: expected no other columns than the first row's, {', '.join(rows[0]) or 'none'}")
+        raise ValueError(f"rows: expected no columns other than the first row's, {', '.join(rows[0]) or 'none'}")
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
@@ -62,7 +62,7 @@ def parse_csv(text, text_columns=()):
     ----------
     text : str
     text_columns : collection of str
-        Stay text; every other column must hold numbers.
+        These stay text; every other column must hold numbers.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def parse_csv(text, text_columns=()):
     ValueError
         If a number cannot be read, or a row has more or fewer cells than the header.
     csv.Error
-        If it is no CSV.
+        If the text is not CSV.
     """
     reader = csv.reader(io.StringIO(text, newline=""))
     header = next(reader, [])
@@ -91,6 +91,6 @@ def _number(text):
 
 
 def mean_and_std(values):
-    """Write the mean, and with more than one value the standard deviation."""
+    """Return the mean as text and, for more than one value, the standard deviation."""
     text = f"{statistics.mean(values):.4f}"
     return text + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")

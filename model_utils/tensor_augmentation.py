@@ -7,7 +7,7 @@ from model_utils.checks import MAX_ERASE, MAX_SHIFT, check_count, check_flag, ch
 
 
 def augment(images, flip=True, shift=1, erase=0):
-    """Vary a batch at random: as `data_preparation.augment`, and with a square erased.
+    """Vary a batch at random, as `data_preparation.augment` does, and erase a square in each image.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def augment(images, flip=True, shift=1, erase=0):
         windows = F.pad(images, (shift,) * 4).unfold(1, 28, 1).unfold(2, 28, 1)  # (N, 2s+1, 2s+1, 28, 28)
         images = windows[torch.arange(n, device=images.device), rows, columns]
     if erase:
-        first = torch.randint(1 - erase, 28, (2, n, 1)).to(images.device)  # of the square's rows and of its columns
+        first = torch.randint(1 - erase, 28, (2, n, 1)).to(images.device)  # the square's first row and first column
         pixels = torch.arange(28, device=images.device)
         rows, columns = (pixels >= first) & (pixels < first + erase)  # (N, 28) each
         images = images.masked_fill(rows[:, :, None] & columns[:, None, :], 0)

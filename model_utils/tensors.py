@@ -5,12 +5,12 @@ import torch
 
 
 def as_tensor(array):
-    """Turn an array into a tensor that shares its memory; one that is read-only or not contiguous is copied first."""
+    """Turn an array into a tensor that shares its memory; a read-only or non-contiguous array is copied first."""
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def state_to_arrays(state, prefix):
-    """Turn a state dict into arrays for a file, with a prefix to each name."""
+    """Turn a state dict into arrays for a file, with a prefix for each name."""
     return {prefix + name: tensor.detach().cpu().contiguous().numpy() for name, tensor in state.items()}
 
 

@@ -26,7 +26,7 @@ def check_loss(loss, where, learning_rate):
 
 
 def check_batches(batch_norm, batch_size, n_samples):
-    """Raise a ValueError if batch normalisation would meet a batch of one sample, which has no spread."""
+    """Raise a ValueError if batch normalisation would meet a batch of one sample, which has no variance."""
     if batch_norm and (n_samples % batch_size == 1 or batch_size == 1):
         raise ValueError(
             "batch_size: expected one that leaves no sample alone for batch normalisation, "
@@ -35,7 +35,7 @@ def check_batches(batch_norm, batch_size, n_samples):
 
 
 def best_epoch(history):
-    """Return the row of the history whose weights the model has: the first of highest validation accuracy."""
+    """Return the row of the history whose weights the model keeps: the first with the highest validation accuracy."""
     try:
         return max(history, key=lambda row: row["validation_accuracy"])
     except (KeyError, TypeError, ValueError) as error:
@@ -43,23 +43,23 @@ def best_epoch(history):
 
 
 def out_of_patience(history, patience):
-    """Return whether the last `patience` epochs brought no better validation accuracy; 0 waits for ever."""
+    """Return whether the last `patience` epochs brought no better validation accuracy; always False for 0."""
     return bool(history and patience) and history[-1]["epoch"] - best_epoch(history)["epoch"] >= patience
 
 
 class EpochBar:
-    """A progress bar over the epochs of a training, to be passed to it as `on_epoch`.
+    """A progress bar over the epochs of a training run, to be passed to it as `on_epoch`.
 
     Parameters
     ----------
     n_epochs : int
     name : str
-        Of what is trained.
+        The name of what is trained.
     """
 
     def __init__(self, n_epochs, name="training"):
         self._best = 0.0
-        # To standard output, since notebooks paint standard error as if something were wrong.
+        # Write to standard output, since notebooks show standard error as if something were wrong.
         self._bar = tqdm(total=n_epochs, desc=name, unit="epoch", file=sys.stdout)
 
     def __call__(self, row):
@@ -75,12 +75,12 @@ class EpochBar:
             self.close()
 
     def close(self):
-        """Leave the bar as it is: a training can end before its last epoch."""
+        """Close the bar as it is, since training can end before its last epoch."""
         self._bar.close()
 
 
 def measure(logits, labels, class_names):
-    """Measure a classifier.
+    """Return the metrics of a classifier.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-os.environ["SCIPY_ARRAY_API"] = "1"  # read at the first import of SciPy; one of scikit-learn's checks wants it
+os.environ["SCIPY_ARRAY_API"] = "1"  # read at the first import of SciPy; one of scikit-learn's checks needs it
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,7 +22,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """After a run of all tests, or of a question's, show the questions as README does, with the tests that passed."""
+    """After all tests, or those of a question, print README's table of questions with how many tests passed."""
     if config.args != config.getini("testpaths"):
         return
     of_question = re.compile(r"^\| (Q.*?) \| (\d*) \| (.*?) \| .* \| `pytest -m (\w+)` \|$", re.MULTILINE)
@@ -38,7 +38,7 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line("\n" + markdown_table(["question", "marks", "answered in", "tests passed"], rows))
 
 
-# Nothing is kept between runs. The few examples are the same in each run, the many are others each time.
+# No example is kept between runs. The few examples are the same in each run, the many are different each time.
 COMMON = {"deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("few", max_examples=100, derandomize=True, **COMMON)
 settings.register_profile("many", max_examples=10_000, derandomize=False, print_blob=True, **COMMON)
@@ -52,13 +52,13 @@ def official():
 
 @pytest.fixture(scope="session")
 def measured_networks():
-    """The networks that the documents show; what a user trained in models/ is not measured."""
+    """The networks that the documents show, without those that a user trained in models/."""
     return load_networks()
 
 
 @pytest.fixture(scope="session")
 def saved_models(measured_networks):
-    """By name, the folders of those whose weights are there."""
+    """The folders, by name, of the measured networks whose weights are there."""
     return {network.folder.name: network.folder for network in measured_networks if has_weights(network.folder)}
 
 
@@ -76,7 +76,7 @@ def trained(small_splits):
 
 
 class Disk:
-    """A file system of its own, in a file, whose power can be cut.
+    """A separate file system, in a file, on which a power cut can be simulated.
 
     Attributes
     ----------
@@ -93,15 +93,15 @@ class Disk:
         self._mount()
 
     def cut_power(self):
-        """Let the file system forget whatever has not reached the disk."""
+        """Make the file system lose whatever has not reached the disk."""
         import fcntl
 
         handle = os.open(self.folder, os.O_RDONLY)
-        fcntl.ioctl(handle, 0x8004587D, struct.pack("I", 2))  # EXT4_IOC_SHUTDOWN, its journal not written either
+        fcntl.ioctl(handle, 0x8004587D, struct.pack("I", 2))  # EXT4_IOC_SHUTDOWN, without writing the journal
         os.close(handle)
 
     def start_again(self):
-        """Mount what is on the disk; nobody may have a file open that was there before."""
+        """Mount what is on the disk; no file from before may still be open."""
         self.unmount()
         self._mount()
 
@@ -117,7 +117,7 @@ class Disk:
 
 @pytest.fixture
 def disk(tmp_path):
-    """A `Disk`; a test that needs one is skipped where none can be mounted, in CI too."""
+    """A `Disk`; a test that needs one is skipped if none can be mounted, even in CI."""
     try:
         disk = Disk(tmp_path)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -128,9 +128,9 @@ def disk(tmp_path):
 
 @pytest.fixture
 def full_disk(monkeypatch, tmp_path):
-    """A function that lets disks be full: nothing is saved in the folders that it is given.
+    """A function that simulates a full disk: nothing can be saved in the folders that it is given.
 
-    The system's temporary folder is `tmp_path / "elsewhere"` meanwhile.
+    Meanwhile, the system's temporary folder is `tmp_path / "elsewhere"`.
     """
     folders = []
 
@@ -147,7 +147,7 @@ def full_disk(monkeypatch, tmp_path):
 
 @pytest.fixture
 def need():
-    """A function that skips a test whose package is missing, by name; in CI, which installs all, the test fails."""
+    """A function that skips a test and names the missing package; in CI, which installs all, the test fails."""
 
     def need(*packages):
         for package in packages:

@@ -79,7 +79,7 @@ BAD_CNN_TRAININGS = [
     (["--erase", "28"], "erase: expected an integer from 0 to 27, got 28"),
     (["--average", "1"], "average: expected"),
     (["--backbone", "resnet1000"], "backbone: expected"),
-    (["--backbone", "resnet18", "--channels", "8"], "channels: expected for cnn5"),
+    (["--backbone", "resnet18", "--channels", "8"], "channels: expected only with backbones like cnn5"),
     (["--backbone", "resnet18", "--image-size", "100000"], "image_size: expected an integer from 32 to 512"),
     (["--backbone", "resnet18", "--frozen", "--end-to-end"], "end_to_end: expected"),
     (["--mlp-hidden-sizes", "1000000000"], "hidden_sizes: expected"),

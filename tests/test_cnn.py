@@ -545,18 +545,18 @@ def test_export_writes_a_file_or_names_the_packages_it_needs(saved_folder, tmp_p
         (train_small("--average", "1"), "average: expected a number from 0 to below 1"),
         (train_small(mlp_dropout=1.5), "dropout: expected a number from 0 to below 1"),
         (train_small(train_size=70_000), "train, validation, test: expected at most"),
-        (train_small("--resume"), "no training to resume"),
+        (train_small("--resume"), "no training run to resume"),
         (train_small("--mlp-batch-norm", mlp_batch_size=1), "batch_size: expected one that leaves no sample alone"),
         (["train", "--backbone", "lenet6"], "backbone: expected one of cnn5, lenet5, "),
         (
             ["train", "--backbone", "lenet5", "--channels", "6", "16"],
-            "channels: expected for cnn5 and its like only, not for lenet5",
+            "channels: expected only with backbones like cnn5, not with lenet5",
         ),
         (["train", "--backbone", "resnet18", "--frozen", "--end-to-end"], "end_to_end: expected False for a frozen"),
-        (["train", "--backbone", "vit", "--frozen"], "frozen: expected for resnet18 and its like only, not for vit"),
+        (["train", "--backbone", "vit", "--frozen"], "frozen: expected only with backbones like resnet18, not"),
         (
             ["train", "--backbone", "modern_lenet", "--no-batch-norm"],
-            "batch_norm: expected for cnn5 and its like only, not for modern_lenet",
+            "batch_norm: expected only with backbones like cnn5, not with modern_lenet",
         ),
         (
             ["train", "--backbone", "resnet18", "--weights", "imagenet"],
@@ -580,7 +580,7 @@ def test_only_one_process_trains_what_is_saved_in_one_place(tmp_path, capsys):
     with command_line.reserved(checkpoint):
         assert cnn.main(train_small(models_dir=tmp_path)) == 1
         error = capsys.readouterr().err
-        assert f"{checkpoint}: another process is training a backbone of this name, with this MLP or another," in error
+        assert f"{checkpoint}: another process is training a backbone of this name, with this MLP or another; " in error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -694,12 +694,12 @@ def test_a_killed_training_goes_on_to_the_same_weights(saved_folder, tmp_path, c
         _, error = process.communicate()
     if end == "SIGINT":
         assert process.returncode == 130
-        assert f"{checkpoint} is kept; go on with --resume" in error
+        assert f"{checkpoint} is kept; continue with --resume" in error
     else:
         assert process.returncode == -signal.SIGKILL
     assert checkpoint.exists()
     assert cnn.main(arguments) == 1
-    assert "--resume goes on" in capsys.readouterr().err
+    assert "--resume continues it" in capsys.readouterr().err
     assert cnn.main([*arguments, "--resume"]) == 0
     (folder,) = tmp_path.iterdir()  # and the checkpoint is gone
     assert folder.name == saved_folder.name
@@ -714,7 +714,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(saved_folder, tmp_path, c
 def test_a_second_ctrl_c_on_the_way_out_does_not_change_the_exit_status(tmp_path):
     with start_and_await_pause(train_small(models_dir=tmp_path)) as process:
         process.send_signal(signal.SIGINT)
-        kept = f"cnn.py: {tmp_path / 'CNN_4_8_8_8_8.checkpoint.tmp'} is kept; go on with --resume"
+        kept = f"cnn.py: {tmp_path / 'CNN_4_8_8_8_8.checkpoint.tmp'} is kept; continue with --resume"
         assert read_up_to(process, kept)[-1] == kept
         process.send_signal(signal.SIGINT)
         assert read_up_to(process, "leaving") == ["cnn.py: interrupted", "leaving"]
@@ -733,7 +733,7 @@ def test_a_full_disk_costs_no_trained_pair(saved_folder, tmp_path, capsys, full_
     full_disk(models / saved_folder.name)
     assert cnn.main(train_small(models_dir=models)) == 1
     kept, error = capsys.readouterr().err.splitlines()
-    assert kept == f"cnn.py: {checkpoint} is kept; go on with --resume"
+    assert kept == f"cnn.py: {checkpoint} is kept; continue with --resume"
     elsewhere = re.fullmatch(r"cnn\.py: .+: not saved \(.*No space left.*\); it is in (.+) instead: .*", error)[1]
     rescued, expected = (cnn.load(folder, "cpu")[0].state() for folder in (elsewhere, saved_folder))
     assert all(np.array_equal(rescued[name], array) for name, array in expected.items())
@@ -751,6 +751,6 @@ def test_a_full_disk_costs_no_epoch_that_was_kept(saved_folder, tmp_path, capsys
         patched.setattr(backbone_training, "save_checkpoint", save_once)
         assert cnn.main(train_small(models_dir=models)) == 1
     kept, error = capsys.readouterr().err.splitlines()
-    assert kept == f"cnn.py: {checkpoint} is kept; go on with --resume"
+    assert kept == f"cnn.py: {checkpoint} is kept; continue with --resume"
     assert error.startswith(f"cnn.py: {checkpoint}: not saved ([Errno 28] No space left on device")
     assert len(load_model(checkpoint, "checkpoint").history) == 1

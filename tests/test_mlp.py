@@ -501,7 +501,7 @@ def test_command_line_shows_the_accuracy_of_one_view_and_of_ten(run, train_small
     status, printed = run("evaluate", folder)
     assert status == 0
     lines = printed.out.splitlines()
-    assert (lines[0], lines[-1]) == (f"with one view of each image {one}, with ten:", f"test accuracy {ten}")
+    assert (lines[0], lines[-1]) == (f"with one view of each image {one}, with ten views:", f"test accuracy {ten}")
     picture = tmp_path / "a.png"
     Image.fromarray(small_splits.test.images[0]).save(picture)
     model, _ = mlp.load(folder)

@@ -1,1 +1,1 @@
-"""Measurements of speed and memory, which store tables in results/ and nothing else: make bench."""
+"""Measure speed and memory; store tables in results/ and nothing else: make bench."""

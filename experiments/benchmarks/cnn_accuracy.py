@@ -1,8 +1,8 @@
-"""Measure how long it takes to 0.93 test accuracy: the usual loop against `cnn.py` and the MLP by hand: make bench.
+"""Measure how long the usual loop, and `cnn.py` with the MLP by hand, take to reach 0.93 test accuracy: make bench.
 
-The usual loop of `cnn_epoch` is measured on the test images after each epoch, and stops at 0.93 or after so many
-epochs. `cnn.py` trains a pair end to end for the twelve epochs of the notebook, without a look at the test images.
-Nothing is chosen here by the test images; they are the stopwatch.
+The usual loop of `cnn_epoch` is measured on the test images after each epoch, and stops at 0.93 or after
+`USUAL_EPOCHS`. `cnn.py` trains a pair end to end for the twelve epochs of the notebook, without using the test images.
+The test images choose nothing here; they only stop the clock.
 """
 
 import time
@@ -26,7 +26,7 @@ USUAL_EPOCHS, OUR_EPOCHS = 15, 12
 
 
 def usual_loop(splits):
-    """Train in the usual way; return a row an epoch."""
+    """Train in the usual loop; return one row for each epoch."""
     network, epoch = usual_contestant()
     x = preprocess(as_tensor(splits.test.images))
     rows, seconds = [], 0.0
@@ -58,7 +58,7 @@ def our_way(splits):
 
 
 def main():
-    """Measure both and store them."""
+    """Measure both, and store the rows."""
     splits = load_splits()
     rows = [our_way(splits), *usual_loop(splits)]
     write_csv(STORED, [row | {"version": torch.__version__} | measured_where() for row in rows])

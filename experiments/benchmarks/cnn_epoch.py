@@ -1,8 +1,8 @@
-"""Time an epoch of the backbone as `cnn.py` trains it against the loop of the usual hand-in: make bench.
+"""Time an epoch of the backbone in `cnn.py` and in the usual loop of a hand-in: make bench.
 
-Both train the same network, 16-32-64-128-256 with batch norm, on the 48,000 training images. The usual loop: a Dataset
-that turns each sample into a tensor when it is asked for, a DataLoader with batches of 64, Adam, float32, channels
-before pixels. `cnn.py` mirrors and moves its images on top. The two take turns.
+Both train the same network, 16-32-64-128-256 with batch norm, on the 48,000 training images. The usual loop has a
+Dataset that turns each sample into a tensor on request, a DataLoader with batches of 64, Adam, float32, and channels
+before pixels in memory. `cnn.py` also mirrors and moves its images. The two take turns.
 """
 
 import torch
@@ -43,7 +43,7 @@ def our_epoch():
     splits = load_splits()
     h = CNNHyperparameters(epochs=1)
     backbone = cnn.build(h)
-    few = Split(splits.validation.images[:10], splits.validation.labels[:10])  # cnn.train validates, the other does not
+    few = Split(splits.validation.images[:10], splits.validation.labels[:10])  # cnn.train validates, the loop does not
     return lambda: cnn.train(backbone, splits.train, few, h)
 
 
@@ -53,7 +53,7 @@ def usual_epoch():
 
 
 def main():
-    """Run the rounds and store each."""
+    """Run the rounds, and store each."""
     contestants = {"ours": ("torch", our_epoch), "usual": ("torch", usual_epoch)}
     store(STORED, [row for n in THREADS for row in alternate(contestants, ROUNDS, n)])
 

@@ -1,4 +1,4 @@
-"""Measure what training the NumPy MLP takes, in memory, and in time as networks, batches and data grow: make bench."""
+"""Measure the memory of training the NumPy MLP, and its time as networks, batches and data grow: make bench."""
 
 import json
 import subprocess
@@ -22,8 +22,8 @@ PANELS = {
     "images": [7_500, 15_000, 30_000, 60_000],
 }
 
-# A process of its own, since what this one has touched before would count. VmHWM is Linux's high-water mark of the
-# memory in use, and writing 5 to clear_refs sets it back to what is in use now.
+# Runs in a separate process, because memory that this one used before would count. VmHWM is Linux's record of the peak
+# memory, and writing 5 to clear_refs resets it to what is in use now.
 MEMORY_PROGRAM = """
 import json, re
 from pathlib import Path
@@ -47,20 +47,20 @@ print(json.dumps({"loading": loading, "training": peak(), "data_in_float32": tra
 def measure_memory():
     """Store the peak memory, in bytes, of a process that loads the data and trains 784-256-128-10 for an epoch."""
     if not sys.platform.startswith("linux"):
-        print("left out: peak memory, which is read from Linux")
+        print("left out: peak memory, which is measured on Linux only")
         return
     done = subprocess.run([sys.executable, "-c", MEMORY_PROGRAM], capture_output=True, text=True, check=True)
     write_csv(MEMORY, [json.loads(done.stdout)])
 
 
 def epoch_of(width, depth, batch_size, images):
-    """Make a NumPy MLP of some size; return the function that trains it for an epoch on so many images."""
+    """Make a NumPy MLP of this size; return the function that trains it for an epoch on this many images."""
     training = Split(*(part[:images] for part in load_official()))
     return numpy_by_hand((784, *(width,) * depth, 10), batch_size, training, None).epoch
 
 
 def main():
-    """Measure and store."""
+    """Measure memory and time, and store them."""
     measure_memory()
     rows = []
     for panel, values in PANELS.items():

@@ -1,8 +1,9 @@
 """Race the NumPy MLP against the same networks in other libraries: make bench.
 
-Nine cells, three networks at three batch sizes; in each the contestants of `rivals` train on the 60,000 official
-training images for an epoch a round, shuffling and batching included. They take turns, and so do the matrix products
-alone, the floor that no contestant on the same BLAS can go below. All of it with two threads, and with one.
+There are nine cells: three networks at three batch sizes. In each round, the contestants of `rivals` take turns and
+train for one epoch on the 60,000 official training images, shuffling and batching included. One of them, the floor,
+computes the matrix products alone; no other on the same BLAS can be faster. The race is run with two threads, and with
+one.
 """
 
 from functools import partial
@@ -19,7 +20,7 @@ ROUNDS = 3
 
 
 def main():
-    """Run the race and store every round."""
+    """Run the race, and store every round."""
     rows = []
     for n_threads in THREADS:
         for sizes in NETWORKS:

@@ -1,7 +1,7 @@
-"""Time predictions, of all 10,000 test images at once and of one alone: make bench.
+"""Time predictions, of all 10,000 test images at once and of one image: make bench.
 
-The saved MLP that is best on validation, by hand and in PyTorch, and the saved pair of the 16-32-64-128-256 backbone
-that is, as it is and as an ONNX file.
+The MLP is the saved one that is best on validation; it predicts by hand and in PyTorch. The pair is the saved one with
+the 16-32-64-128-256 backbone that is best on validation; it predicts in `cnn.py` and as an ONNX file.
 """
 
 import tempfile
@@ -22,11 +22,11 @@ from model_utils.onnx_export import as_pytorch, export_onnx
 from model_utils.saved_models import load_facts
 
 STORED = RESULTS / "prediction.csv"
-ROUNDS, CALLS = 3, 20  # one image alone is timed over so many calls
+ROUNDS, CALLS = 3, 20  # predictions of one image are timed over this many calls
 
 
 def best_saved(is_wanted):
-    """Return the folder of the saved model that is best on validation, of those whose description is wanted."""
+    """Return the folder of the saved model that is best on validation, among those whose description is wanted."""
     facts = {folder: load_facts(folder) for folder in list_saved(MODELS) if has_weights(folder)}
     wanted = {folder: saved for folder, saved in facts.items() if is_wanted(saved.description)}
     return max(wanted, key=lambda folder: wanted[folder].metrics["validation"]["accuracy"])
@@ -48,13 +48,13 @@ def best_pair():
 
 
 def mlp_by_hand():
-    """The MLP by hand, one view of each image."""
+    """Return a function that predicts with the MLP by hand, from one view of each image."""
     model = best_mlp()
     return lambda images: model.predict_logits(preprocess(images))
 
 
 def mlp_in_pytorch():
-    """The same weights in PyTorch."""
+    """Return a function that predicts with the same weights in PyTorch."""
     network = as_pytorch(best_mlp())
 
     @torch.inference_mode()
@@ -65,12 +65,12 @@ def mlp_in_pytorch():
 
 
 def pair_as_it_is():
-    """The pair, ten views of each image."""
+    """Return a function that predicts with the pair, from ten views of each image."""
     return best_pair().predict_logits
 
 
 def pair_in_onnxruntime():
-    """The pair as an ONNX file."""
+    """Return a function that predicts with the pair as an ONNX file."""
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
@@ -99,13 +99,13 @@ def all_at_once(make):
 
 
 def one_by_one(make):
-    """Return a function that classifies some test images, each in a call of its own."""
+    """Return a function that classifies `CALLS` test images, one in each call."""
     predict, images = make(), load_splits().test.images[:CALLS]
     return lambda: np.concatenate([predict(image[np.newaxis]).argmax(axis=1) for image in images])
 
 
 def check_same(predictions):
-    """Raise a ValueError unless all contestants name the same class for each image."""
+    """Raise a ValueError unless all contestants predict the same class for each image."""
     first, *others = predictions.values()
     different = sum(int((first != other).sum()) for other in others)
     if different:
@@ -113,7 +113,7 @@ def check_same(predictions):
 
 
 def main():
-    """Time all, and store every round."""
+    """Time all models, and store every round."""
     rows = []
     for models in MODELS_TIMED:
         for task, n_images, n_calls in ((all_at_once, 10_000, 1), (one_by_one, 1, CALLS)):

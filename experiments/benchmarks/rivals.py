@@ -1,11 +1,10 @@
-"""The contestants of the race: one and the same MLP in NumPy by hand and in four libraries, each at its best.
+"""The contestants of the race: the same MLP in NumPy by hand and in four libraries, each at its best.
 
-Each function here makes a network with the layer sizes asked for, ReLU between the layers, and returns a `Contestant`,
-which trains it in float32 with softmax cross-entropy and SGD with momentum 0.9, on batches in a new random order. An
+Each function makes a network with these layer sizes and ReLU between the layers. It returns a `Contestant`, which
+trains the network in float32 with softmax cross-entropy and SGD with momentum 0.9, on batches in a new random order. An
 ImportError says what is missing.
 
-`training` is a Split of images; `x` are the same images as float32 of shape (N, 784), scaled, as the libraries take
-them.
+`training` is a Split of images; `x` holds the same images for the libraries, scaled, as float32 of shape (N, 784).
 """
 
 import os
@@ -31,9 +30,9 @@ class Contestant(NamedTuple):
     Attributes
     ----------
     epoch : function
-        Trains for one epoch, and returns a loss; the floor trains nothing and returns none.
+        Trains for one epoch and returns a loss; the floor trains nothing and returns None.
     predict : function
-        From x, float32 of shape (N, D), to the scores of each class, shape (N, K).
+        Maps x, float32 of shape (N, D), to the scores of the classes, shape (N, K).
     """
 
     epoch: callable
@@ -41,7 +40,7 @@ class Contestant(NamedTuple):
 
 
 def numpy_by_hand(sizes, batch_size, training, x):
-    """`mlp.train` as everybody calls it, with its checks, its history and its validation, of ten images."""
+    """Make the NumPy MLP, trained by `mlp.train` with its checks, its history and a validation on ten images."""
     model = MLP(sizes[0], sizes[1:-1], sizes[-1])
     h = mlp.MLPHyperparameters(
         hidden_sizes=sizes[1:-1], learning_rate=LEARNING_RATE, batch_size=batch_size, epochs=1, optimizer="momentum"
@@ -51,7 +50,7 @@ def numpy_by_hand(sizes, batch_size, training, x):
 
 
 def products_alone(sizes, batch_size, training, x):
-    """No contestant but the floor: the matrix products of an epoch, in NumPy at the same shapes, and nothing else."""
+    """Make the floor: only the matrix products of an epoch, in NumPy and with the same shapes."""
     rng = np.random.default_rng(0)
     a, da = ([rng.random((batch_size, size), np.float32) for size in sizes] for _ in range(2))
     W, dW = ([rng.random(shape, np.float32) for shape in pairwise(sizes)] for _ in range(2))
@@ -73,7 +72,7 @@ def products_alone(sizes, batch_size, training, x):
 
 
 def pytorch(sizes, batch_size, training, x, compiled=False):
-    """The data in one tensor, batches taken from it by index, the fused optimizer."""
+    """Make a PyTorch network with the data in one tensor, batches taken from it by index, and the fused optimizer."""
     if compiled and shutil.which(os.environ.get("CXX", "g++")) is None:
         raise ImportError("torch.compile needs a C++ compiler")
     torch.manual_seed(0)
@@ -106,7 +105,7 @@ def pytorch(sizes, batch_size, training, x, compiled=False):
 
 
 def jax_jit(sizes, batch_size, training, x):
-    """The whole epoch, from the random order to the last update, in one compiled function."""
+    """Make a JAX network whose whole epoch, from random order to last update, is one compiled function."""
     import jax
     import jax.numpy as jnp
 
@@ -158,7 +157,7 @@ def jax_jit(sizes, batch_size, training, x):
 
 
 def keras_fit(sizes, batch_size, training, x):
-    """`fit` on JAX, the fastest of its backends here, or on the KERAS_BACKEND asked for, many batches in each call."""
+    """Make a Keras network for `fit`, many batches in each call; on JAX, the fastest here, or on KERAS_BACKEND."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     import keras
 
@@ -181,7 +180,7 @@ def keras_fit(sizes, batch_size, training, x):
 
 
 def scikit_learn(sizes, batch_size, training, x):
-    """`MLPClassifier.partial_fit`, which goes once through the data."""
+    """Make scikit-learn's MLPClassifier, trained by `partial_fit`, which goes through the data once."""
     from sklearn.neural_network import MLPClassifier
 
     classifier = MLPClassifier(
@@ -201,16 +200,16 @@ def scikit_learn(sizes, batch_size, training, x):
 
 
 class Rival(NamedTuple):
-    """What trains the network.
+    """One way to train the network.
 
     Attributes
     ----------
     title : str
-        For tables.
+        Its name in tables.
     package : str
-        Whose version counts.
+        The package whose version is stored.
     make : function
-        One of those above.
+        One of the functions above.
     """
 
     title: str

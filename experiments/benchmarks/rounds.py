@@ -1,7 +1,7 @@
-"""Time contestants that take turns, so that a drift of the machine's speed meets all of them: make bench.
+"""Time contestants that take turns, so that changes in the machine's speed affect all of them: make bench.
 
-Each contestant has a process of its own. Threads that wait for work often do so by spinning, and in one process the
-threads of one library would take the processor from the next. A contestant that waits for its turn sleeps.
+Each contestant has its own process. Threads that wait for work often spin, so in one process the threads of one library
+would take the processor from the next. A contestant that waits for its turn sleeps.
 """
 
 import contextlib
@@ -21,31 +21,31 @@ from model_utils.tables import markdown_table
 
 N_THREADS = 2
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# Where these are set, NumPy's OpenBLAS runs the kernels of an older processor.
+# If these are set, NumPy's OpenBLAS runs the kernels of an older processor.
 KERNEL_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
 def alternate(contestants, n_rounds, n_threads=N_THREADS, check=None, **columns):
-    """Run every contestant once a round; the first round only warms up.
+    """Run every contestant once in each round, and time it; the first round only warms up.
 
     Parameters
     ----------
     contestants : dict of str to (str, function)
-        For each name, the package whose version counts, and a function that can be pickled. It is called once, in the
-        contestant's process, and returns the function that does the work. If it raises an ImportError, the contestant
-        is left out.
+        For each name, the package whose version is stored, and a function that can be pickled. It is called once, in
+        the contestant's process, and returns the function that does the work. If it raises an ImportError, the
+        contestant is left out.
     n_rounds : int
     n_threads : int
         Processor cores, and threads, for each contestant.
     check : function, optional
-        Gets what each contestant's work returned in the first round, a dict by name; it raises if they do not agree.
+        Called with a dict of what each contestant's work returned in the first round; raises if the results differ.
     **columns
-        What else each row shall say.
+        What else to store in each row.
 
     Returns
     -------
     list of dict
-        A row a contestant and round, with the seconds that it took, and where, and by which commit's code.
+        One row for each contestant and round, with its seconds, the machine and the commit.
     """
     rows = []
     where = measured_where()
@@ -75,7 +75,7 @@ def alternate(contestants, n_rounds, n_threads=N_THREADS, check=None, **columns)
 
 @contextlib.contextmanager
 def _in_a_process(make, n_threads):
-    """Start a process for a contestant; yield the connection to it, and end it at last."""
+    """Start a process for a contestant; yield the connection to it, and end it afterwards."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(there, make, n_threads))
     environment = dict(os.environ)
@@ -87,7 +87,7 @@ def _in_a_process(make, n_threads):
     finally:
         os.environ.clear()
         os.environ.update(environment)
-    there.close()  # so that the end of the process is an end of file here
+    there.close()  # so that recv raises EOFError here when the process ends
     try:
         yield here
     finally:
@@ -96,8 +96,8 @@ def _in_a_process(make, n_threads):
 
 
 def _serve(connection, make, n_threads):
-    """Do the work whenever asked to; send the seconds that it took, and what it returned."""
-    if hasattr(os, "sched_setaffinity"):  # some libraries have as many threads as they see processors
+    """Do the work whenever asked to; send back the seconds that it took, and what it returned."""
+    if hasattr(os, "sched_setaffinity"):  # some libraries start a thread for each processor that they see
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:n_threads])
     try:
         work = make()
@@ -113,9 +113,9 @@ def _serve(connection, make, n_threads):
 
 
 def store(path, rows, *columns):
-    """Write rows in the place of those stored before from the same processor; those of other processors stay.
+    """Replace the stored rows of the same processor with new ones; rows of other processors stay.
 
-    Prints how each median compares with the one stored before, so that nothing gets slower unseen.
+    Also print how each median compares with the one stored before, so that nobody overlooks a slowdown.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def store(path, rows, *columns):
     rows : list of dict
         From `alternate`.
     *columns : str
-        Those that tell the rows of a contestant apart.
+        The columns that tell the rows of a contestant apart.
     """
     new = pd.DataFrame(rows)
     stored = read_rows(path) if path.exists() else new[:0]

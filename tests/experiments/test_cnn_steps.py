@@ -1,6 +1,7 @@
 """The argument of question 3: what it compares is comparable, and its final pairs follow from it."""
 
 import math
+import re
 import statistics
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -10,7 +11,8 @@ import pytest
 import cnn
 import mlp
 from data_preparation import Split
-from experiments import cnn_steps, steps
+from experiments import RESULTS, cnn_steps, steps
+from experiments.stored import read_rows
 from model_utils.layer_table import layer_table
 from model_utils.pair import Pair
 
@@ -26,6 +28,16 @@ def test_the_networks_of_question_3b_cost_the_same():
     assert len(costs) == 18
     assert 0.96 <= min(costs.values()) <= max(costs.values()) <= 1.04
     assert cnn_steps.FIRST.channels == (16, 32, 64, 128, 256)
+
+
+@pytest.mark.q3b
+@pytest.mark.acceptance
+def test_the_longer_ranking_names_every_network_that_overtakes_another():
+    rows = read_rows(RESULTS / "study_cnn_ranking.csv").groupby("setting")["value"].mean()
+    before = read_rows(RESULTS / "study_cnn_architecture.csv").groupby("setting")["value"].mean()
+    expected = {(a, b) for a in rows.index for b in rows.index if rows[a] > rows[b] and before[a] < before[b]}
+    told = set(re.findall(r"((?:same|doubled|halved)[^;|]*?) overtakes ([^;.]*)", cnn_steps.describe_ranking()))
+    assert told == expected
 
 
 @pytest.mark.q3b

@@ -25,7 +25,7 @@ def test_a_device_that_is_unknown_or_missing_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="device: expected one of cpu, cuda, mps, got 'tpu'"):
         choose_device("tpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="device: cuda was asked for, and this machine or this PyTorch has none"):
+    with pytest.raises(ValueError, match="device: cuda is unavailable on this machine or in this build of PyTorch"):
         choose_device("cuda")
 
 

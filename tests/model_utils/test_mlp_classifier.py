@@ -153,7 +153,7 @@ def test_class_weight_counts_between_parts_with_one_class_each():
         (np.r_[-1.0, np.ones(299)], "sample_weight: expected finite numbers of at least 0"),
         (np.r_[np.nan, np.ones(299)], "sample_weight: expected finite numbers of at least 0"),
         (["a"] * 300, "sample_weight: expected numbers"),
-        (np.zeros(300), "sample_weight, class_weight: expected one above zero"),
+        (np.zeros(300), "sample_weight, class_weight: expected a weight above zero"),
     ],
 )
 def test_weights_that_cannot_be_are_refused(weights, message):
@@ -257,7 +257,7 @@ def test_a_warm_start_begins_where_the_last_fit_ended():
 
 def test_another_optimizer_does_not_go_on_where_the_first_one_was():
     estimator = MLPClassifier(hidden_sizes=(16,)).partial_fit(X, Y).set_params(optimizer="adam")
-    with pytest.raises(ValueError, match="optimizer: expected momentum, which goes on, got adam"):
+    with pytest.raises(ValueError, match="optimizer: expected momentum, as before, got adam"):
         estimator.partial_fit(X, Y)
 
 
