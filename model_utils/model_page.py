@@ -38,13 +38,13 @@ def page(name, usage, command, structure, saved, weights_sha256):
     test = saved.metrics["test"]
     text = f"""# {name}
 
-Test accuracy **{test["accuracy"]:.4f}**. To load it, with `folder` the path of this folder:
+Test accuracy **{test["accuracy"]:.4f}**. To load it, set `folder` to the path of this folder:
 
 ```python
 {usage}
 ```
 
-Trained by
+It was trained by this command:
 
 ```
 {command}
@@ -82,18 +82,18 @@ def facts(structure, saved, weights_sha256):
     description, metrics = saved.description, saved.metrics
     chosen = ("hyperparameters", "mlp_hyperparameters", "split", "trained_on", "versions")
     tables = [_facts_table(name, description[name]) for name in chosen if description.get(name)]
-    sizes = f"{description['n_parameters']:,} parameters, {description['multiply_adds']:,} multiply-adds a prediction"
+    sizes = f"{description['n_parameters']:,} parameters, {description['multiply_adds']:,} multiply-adds per prediction"
     others = [f"{text} {metrics[part]['accuracy']:.4f}" for part, text in OTHER_ACCURACIES.items() if part in metrics]
     return "\n\n".join(
         [
             "## Layers",
             structure,
-            f"{sizes}. SHA-256 of the file of the weights: {weights_sha256}",
+            f"{sizes}. SHA-256 of the weights file: {weights_sha256}",
             "## Hyperparameters",
             *tables,
             "## Training",
             *(_best_and_last(part, history) for part, history in _histories(saved).items()),
-            f"{description['training_seconds']} seconds of training",
+            f"Training took {description['training_seconds']} seconds.",
             "## Accuracy",
             _per_class(metrics["test"]),
             *others,
