@@ -140,7 +140,7 @@ INIT = Step(
     {init: {"init": init, "batch_norm": False} for init in INITS}
     | {f"{init}, batch norm": {"init": init} for init in INITS},
     decided="random, batch norm",
-    rates=dict.fromkeys(INITS, (0.0005, 0.001, 0.002))
+    rates=dict.fromkeys(INITS, (0.001, 0.002))
     | dict.fromkeys((f"{init}, batch norm" for init in INITS), (0.0025, 0.005, 0.01, 0.02)),
 )
 
