@@ -91,7 +91,9 @@ def draw_figures():
             list(cnn_steps.CHANNELS),
             [f"kernels {kernels}" for kernels in cnn_steps.KERNELS],
         ),
-        "cnn_inits": figures.dots(cnn_steps.INIT.accuracies()),
+        "cnn_inits": figures.learning_rates(
+            {choice: rates for choice, rates in cnn_steps.INIT.by_rate().items() if len(rates) > 1}
+        ),
         "cnn_training": figures.dots(cnn_steps.training_accuracies()),
         "cnn_gains": figures.dots(cnn_steps.GAINS.accuracies()),
         "lenet_steps": figures.dots(cnn_steps.LENET.accuracies()),
@@ -229,6 +231,8 @@ def values():
         "ranking_epochs": cnn_steps.RANKING.base.epochs,
         "ranking": cnn_steps.describe_ranking(),
         "cnn_init": steps.compare(cnn_steps.INIT.accuracies()),
+        "init_epochs": cnn_steps.INIT_LONGER.base.epochs,
+        "cnn_init_longer": cnn_steps.INIT_LONGER.describe(),
         "cnn_training": steps.compare(cnn_steps.training_accuracies()),
         "cnn_gains": cnn_steps.GAINS.describe(),
         "finals": cnn_steps.finals_table(),

@@ -51,7 +51,7 @@ def test_the_networks_of_question_3b_keep_to_their_plans():
 
 @pytest.mark.q3d
 def test_the_final_pairs_follow_every_decision():
-    network, longer, init, gains = (step.choices[step.decided] for step in cnn_steps.STEPS)
+    network, longer, _, init, gains = (step.choices[step.decided] for step in cnn_steps.STEPS)
     first, second = map(asdict, cnn_steps.FINALS.values())
     assert network.items() <= first.items()
     assert {k: longer[k] for k in ("kernel_sizes", "pool_sizes", "pool_strides")}.items() <= second.items()
@@ -64,6 +64,21 @@ def test_the_longer_ranking_has_the_first_four_and_the_last_two_of_the_shorter_o
     accuracies = cnn_steps.ARCHITECTURE.accuracies()
     ranking = sorted(accuracies, key=lambda name: -statistics.mean(accuracies[name]))
     assert set(cnn_steps.RANKING.choices) == {*ranking[:4], *ranking[-2:]}
+
+
+@pytest.mark.q3c
+@pytest.mark.acceptance
+def test_the_initial_weights_that_were_trained_for_longer_were_the_best_before():
+    by_rate = {
+        f"{choice.removesuffix(', batch norm')}, rate {rate:g}": (rate, statistics.mean(accuracies))
+        for choice, rates in cnn_steps.INIT.by_rate().items()
+        for rate, accuracies in rates.items()
+        if "batch norm" in choice
+    }
+    lowest = min(rate for rate, _ in by_rate.values())
+    best = max(by_rate, key=lambda name: by_rate[name][1])
+    best_at_lowest = max((name for name in by_rate if by_rate[name][0] == lowest), key=lambda name: by_rate[name][1])
+    assert set(cnn_steps.INIT_LONGER.choices) == {best, best_at_lowest}
 
 
 @pytest.mark.q3d
