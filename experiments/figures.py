@@ -135,8 +135,8 @@ def learning_rates(curves):
     axes.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy")
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates], rotation=45)
     axes.minorticks_off()
-    best = max(np.mean(runs) for accuracies in curves.values() for runs in accuracies.values())
-    axes.set_ylim(best - 0.04, best + 0.005)  # anything further below does not matter
+    lowest, highest = axes.get_ylim()
+    axes.set_ylim(max(lowest, highest - 0.045), highest)  # anything further below does not matter
     axes.grid(alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
