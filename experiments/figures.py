@@ -80,8 +80,10 @@ def growth(panels, ylabel):
         ax.minorticks_off()
         ax.set(xlabel=cause)
         ax.grid(alpha=0.3)
+    lowest, highest = axes[0].get_ylim()
+    ticks = [tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if lowest <= tick <= highest]
+    axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes[0].set_ylabel(ylabel)
-    axes[0].yaxis.set_major_formatter("{x:g}")
     return figure
 
 

@@ -21,7 +21,15 @@ from experiments.documents import (
     write_between_marks,
 )
 from experiments.networks import confused_pairs, load_networks, networks_table, wrong_in_all
-from experiments.spaces import STUDIES, importances, repeated_table, search_table, stored_trials, values_by
+from experiments.spaces import (
+    STUDIES,
+    importances,
+    repeated_table,
+    sampled_text,
+    search_table,
+    stored_trials,
+    values_by,
+)
 from model_utils import plots
 from model_utils.backbones import hyperparameters_from_json
 from model_utils.files import write_text
@@ -121,12 +129,15 @@ def summary():
     }
     *smaller, largest = of_mlps
     effects = [f"{varied} {gain:.4f}" for varied, gain in steps.gains(mlp_steps.STEPS).items()]
-    of_cnn = [f"{step.removeprefix('+ ')} {gain:+.4f}" for step, (gain, _) in cnn_steps.step_gains().items()]
+    of_cnn = [
+        f"{step.removeprefix('+ ')} {gain:+.4f} (standard error {error:.4f})"
+        for step, (gain, error) in cnn_steps.step_gains().items()
+    ]
     lines = [
         f"The largest MLP by hand, with hidden layers of {largest}, reaches a test accuracy of {of_mlps[largest]}. "
-        f"The smaller ones reach: {'; '.join(f'{label}: {of_mlps[label]}' for label in smaller)}.",
+        f"The smaller ones: {'; '.join(f'{of_mlps[label]} ({label})' for label in smaller)}.",
         "A CNN of five convolutions, with the MLP by hand as its head, learns from gradients computed in NumPy. It "
-        f"reaches these test accuracies: {'; '.join(f'{label}: {accuracy}' for label, accuracy in of_pairs.items())}.",
+        f"reaches these test accuracies: {'; '.join(f'{accuracy} ({label})' for label, accuracy in of_pairs.items())}.",
         "These choices change the MLP's validation accuracy most, from the worst to the best: "
         f"{'; '.join(effects[:4])}.",
         f"The pair's validation accuracy changes with each step: {'; '.join(of_cnn)}.",
@@ -178,6 +189,13 @@ def did_not_work():
         for step, (gain, error) in cnn_steps.step_gains().items()
         if gain <= 0
     ]
+    trainings = {way: np.mean(runs) for way, runs in cnn_steps.training_accuracies().items()}
+    linear, by_mlp = (trainings[way] for way in ("linear head alone", "linear head, then the MLP on its features"))
+    lines.append(
+        f"On the features of the same backbones, the MLP with five hidden layers reaches {by_mlp:.4f}, a linear layer "
+        f"{linear:.4f}."
+    )
+    lines.append(f"{search_verdict()}. {sampled_text('mlp_search')}")
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -195,8 +213,8 @@ def conclusion():
         f"parameters. On features from a CNN, it gets {wrong[1]:.2%} wrong, with {n_parameters[1]:,} parameters in "
         "all. A convolution uses the same weights everywhere in an image; the MLP must learn each place separately. Of "
         f"the pair's {n_wrong:,} mistakes, {n} confuse {a} and {b}. {n_hard} test images are wrong for all "
-        f"{len(networks)} networks of [appendix B](#b-other-networks): at 28 x 28 pixels they do not show what they "
-        "are, or their labels are doubtful."
+        f"{len(networks)} networks of [appendix B](#b-other-networks): perhaps such a small picture does not show "
+        "what it is, or the label is doubtful."
     )
 
 
@@ -207,7 +225,6 @@ def values():
     return {
         "summary": summary(),
         "classifier": classifier(),
-        "search_verdict": search_verdict(),
         "final_settings": settings_table(final),
         "results": results_table(),
         "per_class": per_class_table(final),
@@ -230,7 +247,7 @@ def values():
         "cnn_architecture": steps.compare(cnn_steps.ARCHITECTURE.accuracies(), with_lost=False),
         "ranking_epochs": cnn_steps.RANKING.base.epochs,
         "ranking": cnn_steps.describe_ranking(),
-        "cnn_init": steps.compare(cnn_steps.INIT.accuracies()),
+        "cnn_init": cnn_steps.INIT.describe(),
         "init_epochs": cnn_steps.INIT_LONGER.base.epochs,
         "cnn_init_longer": cnn_steps.INIT_LONGER.describe(),
         "cnn_training": steps.compare(cnn_steps.training_accuracies()),

@@ -161,11 +161,11 @@ def sampled_text(name):
         "label smoothing": chosen["label_smoothing"] > 0,
         "cross-entropy": chosen["objective"] == RECIPE.objective,
     }
-    counts = [f"{what} in {has.sum()}" for what, has in decided.items()]
+    counts = [f"{has.sum()} {what}" for what, has in decided.items()]
     return (
-        f"TPE chose {len(chosen)} points. What the steps decided for occurs there as follows: {', '.join(counts)}. The "
-        "sampler stays near what was good early, after few epochs and with one seed each; where it did not look, the "
-        "search is no check."
+        f"TPE chose {len(chosen)} points. Of what the steps decided for, they use: {', '.join(counts)}. The sampler "
+        "stays near what was good early, after few epochs and with one seed each. Where it did not look, the search is "
+        "no check."
     )
 
 
