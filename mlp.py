@@ -23,7 +23,6 @@ from model_utils.hyperparameters import count, flag
 from model_utils.losses import softmax
 from model_utils.mlp import MLP, state_layout
 from model_utils.mlp_training import ClassifierHyperparameters
-from model_utils.pictures import read_picture
 from model_utils.saved_models import (
     SavedModel,
     SavedModelError,
@@ -354,6 +353,9 @@ def _inspect_command(args):
 
 
 def _predict_command(args):
+    # Pillow takes memory, and only predictions of pictures need it.
+    from model_utils.pictures import read_picture
+
     model, saved = load(args.folder)
     for path in args.pictures:
         image = read_picture(path, args.invert)

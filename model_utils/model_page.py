@@ -3,7 +3,6 @@
 import io
 import textwrap
 
-from model_utils import plots
 from model_utils.tables import markdown_table
 from model_utils.training import best_epoch
 
@@ -35,6 +34,9 @@ def page(name, usage, command, structure, saved, weights_sha256):
     dict of str to bytes
         By file name: the text, and the pictures that it shows.
     """
+    # Matplotlib takes memory, and training does not need it.
+    from model_utils import plots
+
     test = saved.metrics["test"]
     text = f"""# {name}
 
