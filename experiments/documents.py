@@ -26,21 +26,22 @@ def settled_on(networks, kind):
 
 
 def results_table():
-    """Return a Markdown table of the models of both notebooks, and of the networks settled on."""
+    """Return a Markdown table of the models of both notebooks and the final models; those settled on are marked."""
     networks = load_networks()
     chosen = [settled_on(networks, kind) for kind in ("mlp", "pair")]
     standard = list(CNNHyperparameters().channels)
     rows = []
     for network in reversed(networks):
         h = network.description["hyperparameters"]
-        if network.description["kind"] != "mlp" and h.get("channels") != standard and network not in chosen:
+        over_seeds = _over_seeds(network)
+        if network.description["kind"] != "mlp" and h.get("channels") != standard and not over_seeds:
             continue
         name = network.title + (" + MLP" if network.description["kind"] == "pair" else "")
         rows.append(
             (
                 f"**{name}**, settled on" if network in chosen else name,
                 f"{network.metrics['test']['accuracy']:.4f}",
-                _over_seeds(network),
+                over_seeds,
                 f"{network.metrics['validation']['accuracy']:.4f}",
                 f"{network.description['n_parameters']:,}",
                 h["epochs"],

@@ -175,16 +175,16 @@ def networks_table(networks):
         rows.append(
             (
                 network.title,
-                *(f"{test[quantity]:.4f}" for quantity in ("accuracy", "precision", "recall", "f1")),
+                *(f"{test[quantity]:.4f}" for quantity in ("accuracy", "precision", "f1")),
                 f"{head['accuracy']:.4f}" if head else "",
                 f"{network.description['n_parameters']:,}",
-                f"{network.description['multiply_adds']:,}",
+                f"{network.description['multiply_adds'] / 1e6:,.1f}",
                 f"{network.description['training_seconds']:.0f} s",
                 f"{network.images_per_second:,.0f}",
             )
         )
-    header = ["network", "test accuracy", "precision", "recall", "F1", "accuracy of its own head", "parameters"]
-    return markdown_table([*header, "multiply-adds", "training", "images/s"], rows)
+    header = ["network", "test accuracy", "precision", "F1", "accuracy of its own head", "parameters"]
+    return markdown_table([*header, "million multiply-adds", "training", "images/s"], rows)
 
 
 def confused_pairs(metrics, n=3):

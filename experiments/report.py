@@ -33,6 +33,8 @@ from experiments.spaces import (
 from model_utils import plots
 from model_utils.backbones import hyperparameters_from_json
 from model_utils.files import write_text
+from model_utils.layers import INITS
+from model_utils.tables import mean_and_std
 
 TEMPLATE = Path(__file__).with_name("report_template.md")
 REPORT = ROOT / "REPORT.md"
@@ -97,13 +99,8 @@ def draw_figures():
             cnn_steps.architecture_grids(),
             list(cnn_steps.POOLINGS),
             list(cnn_steps.CHANNELS),
-            [f"kernels {kernels}" for kernels in cnn_steps.KERNELS],
+            [f"kernels\n{kernels}" for kernels in cnn_steps.KERNELS],
         ),
-        "cnn_inits": figures.learning_rates(
-            {choice: rates for choice, rates in cnn_steps.INIT.by_rate().items() if len(rates) > 1}
-        ),
-        "cnn_training": figures.dots(cnn_steps.training_accuracies()),
-        "cnn_gains": figures.dots(cnn_steps.GAINS.accuracies()),
         "lenet_steps": figures.dots(cnn_steps.LENET.accuracies()),
         "growth": speed.growth_figure(),
         "networks": figures.labelled_points(
@@ -128,7 +125,9 @@ def summary():
         for label, accuracy in mlp_steps.final_accuracies().items()
     }
     *smaller, largest = of_mlps
-    effects = [f"{varied} {gain:.4f}" for varied, gain in steps.gains(mlp_steps.STEPS).items()]
+    effects = [f"{varied} {gain:+.4f}" for varied, gain in steps.gains(mlp_steps.STEPS).items()]
+    of_networks = {name: np.mean(runs) for name, runs in cnn_steps.ARCHITECTURE.accuracies().items()}
+    best, worst = (pick(of_networks, key=of_networks.get) for pick in (max, min))
     of_cnn = [
         f"{step.removeprefix('+ ')} {gain:+.4f} (standard error {error:.4f})"
         for step, (gain, error) in cnn_steps.step_gains().items()
@@ -140,7 +139,10 @@ def summary():
         f"reaches these test accuracies: {'; '.join(f'{accuracy} ({label})' for label, accuracy in of_pairs.items())}.",
         "These choices change the MLP's validation accuracy most, from the worst to the best: "
         f"{'; '.join(effects[:4])}.",
-        f"The pair's validation accuracy changes with each step: {'; '.join(of_cnn)}.",
+        f"Of {len(of_networks)} CNNs of equal cost, the best on validation is *{best}* ({of_networks[best]:.4f}), the "
+        f"worst *{worst}* ({of_networks[worst]:.4f}).",
+        f"The pair's validation accuracy changes with each step: {'; '.join(of_cnn)}. Of two larger networks of equal "
+        f"cost: {_listed(cnn_steps.LARGE.accuracies())}.",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
@@ -195,6 +197,13 @@ def did_not_work():
         f"On the features of the same backbones, the MLP with five hidden layers reaches {by_mlp:.4f}, a linear layer "
         f"{linear:.4f}."
     )
+    grids = cnn_steps.architecture_grids()
+    of_kernels = zip((f"kernels {kernels}" for kernels in cnn_steps.KERNELS), grids.max(axis=(0, 1)), strict=True)
+    of_plans = zip(cnn_steps.CHANNELS, grids.max(axis=(0, 2)), strict=True)
+    best_of = "; ".join(f"{name} {accuracy:.4f}" for name, accuracy in (*of_kernels, *of_plans))
+    lines.append(
+        f"Larger kernels and halved numbers of kernels, at equal cost. The best networks of each kind: {best_of}."
+    )
     lines.append(f"{search_verdict()}. {sampled_text('mlp_search')}")
     return "\n".join(f"- {line}" for line in lines)
 
@@ -205,23 +214,32 @@ def conclusion():
     on_pixels, pair = (settled_on(networks, kind) for kind in ("mlp", "pair"))
     wrong = [1 - network.metrics["test"]["accuracy"] for network in (on_pixels, pair)]
     (a, b, n), *_ = confused_pairs(pair.metrics["test"])
+    gains = {step.removeprefix("+ "): gain for step, (gain, _) in cnn_steps.step_gains().items()}
+    gained_most = max(gains, key=gains.get)
     n_parameters = [network.description["n_parameters"] for network in (on_pixels, pair)]
     n_wrong = round(wrong[1] * len(pair.predictions))
     n_hard = len(wrong_in_all(np.array([network.predictions for network in networks]), load_splits().test.labels))
     return (
         f"On pixels, the MLP by hand gets {wrong[0]:.2%} of the test images wrong, with {n_parameters[0]:,} "
         f"parameters. On features from a CNN, it gets {wrong[1]:.2%} wrong, with {n_parameters[1]:,} parameters in "
-        "all. A convolution uses the same weights everywhere in an image; the MLP must learn each place separately. Of "
-        f"the pair's {n_wrong:,} mistakes, {n} confuse {a} and {b}. {n_hard} test images are wrong for all "
-        f"{len(networks)} networks of [appendix B](#b-other-networks): perhaps such a small picture does not show "
-        "what it is, or the label is doubtful."
+        "all. A convolution uses the same weights everywhere in an image; the MLP must learn each place separately. "
+        f"Among the steps of its training, the pair gained most from {gained_most}. Of its {n_wrong:,} mistakes, {n} "
+        f"confuse {a} and {b}. {n_hard} test images are wrong for all {len(networks)} networks of [appendix "
+        "B](#b-other-networks): perhaps such a small picture does not show what it is, or the label is doubtful."
     )
+
+
+def _listed(accuracies):
+    """Return accuracies over the seeds as text, the best one first."""
+    best_first = sorted(accuracies.items(), key=lambda item: -np.mean(item[1]))
+    return "; ".join(f"{choice} {mean_and_std(runs)}" for choice, runs in best_first)
 
 
 def values():
     """Return the value of each name in the template."""
     networks = load_networks()
     final = [settled_on(networks, kind) for kind in ("mlp", "pair")]
+    inits = cnn_steps.INIT.accuracies()
     return {
         "summary": summary(),
         "classifier": classifier(),
@@ -236,22 +254,18 @@ def values():
         "cnn_epoch": speed.cnn_epoch_text(),
         "cnn_accuracy": speed.cnn_accuracy_text(),
         "prediction": speed.prediction_text(),
-        "steps": steps.table(mlp_steps.STEPS),
+        "mlp_steps": steps.table(mlp_steps.STEPS),
+        "n_architectures": len(cnn_steps.ARCHITECTURE.choices),
+        "cnn_steps": steps.table(cnn_steps.STEPS),
         "n_hyperparameters": len(STUDIES["mlp_search"].space.distributions),
-        "first_epochs": cnn_steps.FIRST.epochs,
-        "training_epochs": cnn_steps.TRAINING_BASE.epochs,
         "n_trials": STUDIES["mlp_search"].space.n_trials,
         "n_random": STUDIES["mlp_search"].space.n_random,
         "search_table": search_table("mlp_search"),
         "search_repeated": repeated_table("mlp_best"),
-        "cnn_architecture": steps.compare(cnn_steps.ARCHITECTURE.accuracies(), with_lost=False),
-        "ranking_epochs": cnn_steps.RANKING.base.epochs,
-        "ranking": cnn_steps.describe_ranking(),
-        "cnn_init": cnn_steps.INIT.describe(),
-        "init_epochs": cnn_steps.INIT_LONGER.base.epochs,
-        "cnn_init_longer": cnn_steps.INIT_LONGER.describe(),
-        "cnn_training": steps.compare(cnn_steps.training_accuracies()),
-        "cnn_gains": cnn_steps.GAINS.describe(),
+        "cnn_inits": _listed({choice: inits[f"{choice}, batch norm"] for choice in INITS}),
+        "cnn_inits_without": _listed({choice: inits[choice] for choice in INITS}),
+        "cnn_large": _listed(cnn_steps.LARGE.accuracies()),
+        "cnn_training": _listed(cnn_steps.training_accuracies()),
         "finals": cnn_steps.finals_table(),
         "lenet_epochs": cnn_steps.LENET.base.epochs,
     }
@@ -259,9 +273,11 @@ def values():
 
 # Small enough for the widest table on A4.
 STYLE = """<style>
-@page { size: A4; margin: 15mm 12mm }
-:root { --jp-content-font-size1: 12px; --jp-content-line-height: 1.35 }
-.jp-RenderedHTMLCommon table { font-size: 10px }
+@page { size: A4; margin: 12mm }
+:root { --jp-content-font-size1: 11px; --jp-content-line-height: 1.3 }
+h2, h3 { break-after: avoid }
+.jp-RenderedHTMLCommon img { max-width: 85% }
+.jp-RenderedHTMLCommon table { font-size: 9px }
 .jp-RenderedHTMLCommon td, .jp-RenderedHTMLCommon th { padding: 2px 6px }
 .jp-RenderedHTMLCommon p { margin-bottom: 0.7em }
 </style>

@@ -160,12 +160,14 @@ def sampled_text(name):
         "the cosine schedule": chosen["schedule"] == RECIPE.schedule,
         "label smoothing": chosen["label_smoothing"] > 0,
         "cross-entropy": chosen["objective"] == RECIPE.objective,
+        "Adam or AdamW": chosen["optimizer"].isin(["adam", "adamw"]),
+        "batch normalisation": chosen["batch_norm"],
     }
     counts = [f"{has.sum()} {what}" for what, has in decided.items()]
     return (
         f"TPE chose {len(chosen)} points. Of what the steps decided for, they use: {', '.join(counts)}. The sampler "
-        "stays near what was good early, after few epochs and with one seed each. Where it did not look, the search is "
-        "no check."
+        "stays near what was good early, after few epochs and with one seed each. Decisions that it hardly tried, the "
+        "search does not test."
     )
 
 

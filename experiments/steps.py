@@ -145,8 +145,9 @@ def table(steps):
         accuracies = step.accuracies()
         best, worst = (pick(accuracies, key=lambda c: statistics.mean(accuracies[c])) for pick in (max, min))
         cells = (f"{choice}: {mean_and_std(accuracies[choice])}" for choice in (best, worst))
-        rows.append((step.varied, len(step.choices), *cells, f"{step.decided}{step.reason and ', ' + step.reason}"))
-    return markdown_table(["varied", "choices", "best", "worst", "we go on with"], rows)
+        decision = f"{step.decided}{step.reason and ', ' + step.reason}"
+        rows.append((step.varied, step.base.epochs, len(step.choices), *cells, decision))
+    return markdown_table(["varied", "epochs", "choices", "best", "worst", "we go on with"], rows)
 
 
 def describe(runs):

@@ -75,8 +75,9 @@ def convolutional_network(hyperparameters):
     figure = Figure(figsize=(WIDTH, 2.3), layout="constrained")
     axes = figure.subplots()
     text = {"ha": "center", "fontsize": 8}
+    last = "BN, ReLU" if h.batch_norm else "ReLU"
     operations = [
-        f"conv {k} x {k}\npool {p} x {p}\nstride {s}"
+        f"conv {k} x {k}\npool {p} x {p}\n(stride {s})\n{last}"
         for k, p, s in zip(h.kernel_sizes, h.pool_sizes, h.pool_strides, strict=True)
     ]
     names = ["image", *(f"layer {l + 1}" for l in range(len(h.channels)))]

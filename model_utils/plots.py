@@ -320,7 +320,7 @@ def feature_maps(image, maps, n=12):
         channels, height, width = layer_maps.shape
         row[0].axis("on")
         row[0].set_ylabel(
-            f"layer {l}\n{channels} of {height} x {width}", rotation=0, ha="right", va="center", fontsize=8
+            f"layer {l}\n{channels} maps, {height} x {width}", rotation=0, ha="right", va="center", fontsize=8
         )
     return figure
 

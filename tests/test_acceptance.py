@@ -38,7 +38,7 @@ def test_the_mlp_for_small_memories_has_at_most_600_000_parameters():
     assert mlp.build(FINALS["512-256"]).n_parameters <= 600_000
 
 
-PAIR_BARS = {"16-32-64-128-256": 0.94, "32-48-64-88-112": 0.942}
+PAIR_BARS = {"16-32-64-128-256": 0.94, "32-48-64-88-112": 0.942, "24-48-96-160-224": 0.95}
 
 
 @pytest.mark.q3d
