@@ -140,5 +140,5 @@ def _per_class(test):
 
 def _as_png(figure):
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=80)
+    figure.savefig(content, format="png", dpi=80, pil_kwargs={"optimize": True})
     return content.getvalue()
