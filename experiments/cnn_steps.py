@@ -288,7 +288,7 @@ FINALS = {
     "16-32-64-128-256": RECIPE,
     # The poolings of the best network of the longer ranking, and fewer than 300,000 parameters.
     "32-48-64-88-112": replace(RECIPE, channels=(32, 48, 64, 88, 112), n_features=32, **POOLINGS["maps 14-14-7-7-4"]),
-    # After 12 epochs it already fits its training images better than others, so they vary more.
+    # A large network can learn more of its training images by heart, so they vary more.
     "24-48-96-160-224": replace(RECIPE, **LARGE.choices[LARGE.decided], shift=2, erase=12),
 }
 

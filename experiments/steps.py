@@ -146,8 +146,8 @@ def table(steps):
         best, worst = (pick(accuracies, key=lambda c: statistics.mean(accuracies[c])) for pick in (max, min))
         cells = (f"{choice}: {mean_and_std(accuracies[choice])}" for choice in (best, worst))
         decision = f"{step.decided}{step.reason and ', ' + step.reason}"
-        rows.append((step.varied, step.base.epochs, len(step.choices), *cells, decision))
-    return markdown_table(["varied", "epochs", "choices", "best", "worst", "we go on with"], rows)
+        rows.append((step.varied, step.base.epochs, len(step.seeds), len(step.choices), *cells, decision))
+    return markdown_table(["varied", "epochs", "n", "choices", "best", "worst", "we go on with"], rows)
 
 
 def describe(runs):
