@@ -114,6 +114,10 @@ RANKING = Step(
     decided="equal numbers, maps 14-14-7-7-4, 3 x 3",
     reason="whose poolings a final pair takes over",
 )
+# Would other initial weights change the ranking? These are the ones that question 3c settles on.
+REPEATED = RANKING._replace(
+    study="cnn_ranking_init", varied="the same with other initial weights", base=replace(FIRST, init="random")
+)
 
 
 def kernels_table():
@@ -127,11 +131,13 @@ def kernels_table():
 
 
 def describe_ranking():
-    """Return a Markdown table of the networks of `RANKING` at both lengths, and sentences on which change places."""
-    short, long = ARCHITECTURE.accuracies(), RANKING.accuracies()
+    """Return a Markdown table of the networks of `RANKING` as trained in three steps, and sentences on what changes."""
+    all_steps = ARCHITECTURE, REPEATED, RANKING
+    short, repeated, long = (step.accuracies() for step in all_steps)
     ranked = sorted(long, key=lambda name: -np.mean(long[name]))
-    rows = [(name, mean_and_std(short[name]), mean_and_std(long[name])) for name in ranked]
-    table = markdown_table(["network", *(f"{step.base.epochs} epochs" for step in (ARCHITECTURE, RANKING))], rows)
+    rows = [(name, *(mean_and_std(accuracies[name]) for accuracies in (short, repeated, long))) for name in ranked]
+    header = [f"{step.base.init}, {step.base.epochs} epochs" for step in all_steps]
+    table = markdown_table(["network", *header], rows)
     changed = [
         f"{better} overtakes {worse}"
         for better, worse in itertools.combinations(ranked, 2)
@@ -177,7 +183,7 @@ TRAINING_BASE = replace(FIRST, init="random", flip=True, shift=1, epochs=16)
 
 
 def finish_training(backbone, hyperparameters, history, splits):
-    """Finish a way of training; return the validation accuracies of pair and linear head, with ten views."""
+    """Finish a way of training; return validation accuracies, with ten views, of the pair and smaller classifiers."""
     h = hyperparameters
     training, validation = splits[:2]
     if not h.end_to_end and h.epochs < TRAINING_BASE.epochs:  # the linear head was only the beginning
@@ -187,17 +193,17 @@ def finish_training(backbone, hyperparameters, history, splits):
         cnn.train(backbone, training, validation, h)
     if h.end_to_end:
         pair = cnn.pair_of(backbone)
-        return {"pair": _accuracy(pair.predict_logits(validation.images), validation.labels), "linear_head": math.nan}
-    _, (on_training, on_validation) = standardized_features(backbone, splits[:2], progress=False)
-    mlp_h = replace(cnn.CLASSIFIER, seed=h.seed)
-    classifier = mlp.build(mlp_h, backbone.n_features)
-    mlp_history = mlp.train(classifier, on_training, on_validation, mlp_h)
+        accuracy = _accuracy(pair.predict_logits(validation.images), validation.labels)
+        return {"pair": accuracy, "one_hidden_layer": math.nan, "linear_head": math.nan}
+    _, on_features = standardized_features(backbone, splits[:2], progress=False)
+    measured = {}
+    for name, hidden_sizes in {"pair": cnn.CLASSIFIER.hidden_sizes, "one_hidden_layer": (128,)}.items():
+        mlp_h = replace(cnn.CLASSIFIER, hidden_sizes=hidden_sizes, seed=h.seed)
+        mlp_history = mlp.train(mlp.build(mlp_h, backbone.n_features), *on_features, mlp_h)
+        measured[name] = best_epoch(mlp_history)["validation_accuracy"]
     with torch.inference_mode():
         by_head = backbone.head(torch.from_numpy(extract_features(backbone, validation.images))).numpy()
-    return {
-        "pair": best_epoch(mlp_history)["validation_accuracy"],
-        "linear_head": _accuracy(by_head, validation.labels),
-    }
+    return measured | {"linear_head": _accuracy(by_head, validation.labels)}
 
 
 def training_accuracies():
@@ -206,6 +212,7 @@ def training_accuracies():
     runs = {setting: rows[rows["setting"] == setting] for setting in TRAININGS}
     return {
         "linear head alone": list(runs["linear head"]["linear_head"]),
+        "linear head, then an MLP with one hidden layer": list(runs["linear head"]["one_hidden_layer"]),
         "linear head, then the MLP on its features": list(runs["linear head"]["pair"]),
         "end to end": list(runs["end to end"]["pair"]),
         "end to end after a linear head": list(runs["end to end after a linear head"]["pair"]),
@@ -226,6 +233,7 @@ GAINS = Step(
         "+ moved and mirrored images": {"flip": True, "shift": 1},
         "+ 48 epochs instead of 24": {"flip": True, "shift": 1, "epochs": 48},
         "+ erased squares": {"flip": True, "shift": 1, "epochs": 48, "erase": 8},
+        "+ averaged weights": {"flip": True, "shift": 1, "epochs": 48, "erase": 8, "average": 0.999},
     },
     decided="+ erased squares",
 )
@@ -248,23 +256,34 @@ def step_gains():
 
 RECIPE = replace(GAINS.base, **GAINS.choices[GAINS.decided])
 # In question 3b, larger maps left few kernels. With more multiply-adds, large maps and many kernels go together.
+LARGE_MAPS = {"pool_sizes": (3, 2, 3, 2, 2), "pool_strides": (1, 2, 1, 2, 2)}
 LARGE = Step(
     "cnn_large",
-    "where the maps of a larger network shrink",
+    "larger maps, more kernels",
     replace(RECIPE, epochs=12),
     {
-        "maps 14-14-7-7-4": {"channels": (64, 96, 128, 176, 224)} | POOLINGS["maps 14-14-7-7-4"],
-        "maps 28-14-14-7-4": {
-            "channels": (24, 48, 96, 160, 224),
-            "pool_sizes": (3, 2, 3, 2, 2),
-            "pool_strides": (1, 2, 1, 2, 2),
-        },
+        "16-32-64-128-256, maps 14-7-4-2-1": {},
+        "30-30-30-30-30, maps 14-14-7-7-4": RANKING.choices[RANKING.decided],
+        "16-32-64-128-256, maps 28-14-14-7-4": LARGE_MAPS,
+        "24-48-96-160-224, maps 28-14-14-7-4": {"channels": (24, 48, 96, 160, 224)} | LARGE_MAPS,
+        "64-96-128-176-224, maps 14-14-7-7-4": {"channels": (64, 96, 128, 176, 224)} | POOLINGS["maps 14-14-7-7-4"],
     },
-    decided="maps 28-14-14-7-4",
+    decided="24-48-96-160-224, maps 28-14-14-7-4",
+)
+# A large network can learn more of its training images by heart. Should they vary more?
+AUGMENTATION = Step(
+    "cnn_augmentation",
+    "augmentation of the larger network",
+    replace(RECIPE, epochs=24, **LARGE.choices[LARGE.decided]),
+    {
+        "moved by 1, squares of 8": {},
+        "moved by 2, squares of 12": {"shift": 2, "erase": 12},
+    },
+    decided="moved by 2, squares of 12",
     seeds=SEEDS[:2],
 )
 
-STEPS = (ARCHITECTURE, RANKING, INIT, INIT_LONGER, GAINS, LARGE)
+STEPS = (ARCHITECTURE, RANKING, INIT, INIT_LONGER, GAINS, LARGE, AUGMENTATION)
 
 # From LeNet-5 to today. Each choice includes those before it.
 LENET = Step(
@@ -288,8 +307,7 @@ FINALS = {
     "16-32-64-128-256": RECIPE,
     # The poolings of the best network of the longer ranking, and fewer than 300,000 parameters.
     "32-48-64-88-112": replace(RECIPE, channels=(32, 48, 64, 88, 112), n_features=32, **POOLINGS["maps 14-14-7-7-4"]),
-    # A large network can learn more of its training images by heart, so they vary more.
-    "24-48-96-160-224": replace(RECIPE, **LARGE.choices[LARGE.decided], shift=2, erase=12),
+    "24-48-96-160-224": replace(AUGMENTATION.base, epochs=RECIPE.epochs, **AUGMENTATION.choices[AUGMENTATION.decided]),
 }
 
 

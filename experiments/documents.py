@@ -8,7 +8,6 @@ from experiments import cnn_steps, mlp_steps
 from experiments.networks import load_networks
 from mlp import MLPHyperparameters
 from model_utils.backbones import hyperparameters_from_json
-from model_utils.cnn_backbone import CNNHyperparameters
 from model_utils.files import write_text
 from model_utils.tables import markdown_table
 from model_utils.training import best_epoch
@@ -26,15 +25,13 @@ def settled_on(networks, kind):
 
 
 def results_table():
-    """Return a Markdown table of the models of both notebooks and the final models; those settled on are marked."""
+    """Return a Markdown table of the final models; those settled on are marked."""
     networks = load_networks()
     chosen = [settled_on(networks, kind) for kind in ("mlp", "pair")]
-    standard = list(CNNHyperparameters().channels)
     rows = []
     for network in reversed(networks):
-        h = network.description["hyperparameters"]
         over_seeds = _over_seeds(network)
-        if network.description["kind"] != "mlp" and h.get("channels") != standard and not over_seeds:
+        if not over_seeds:
             continue
         name = network.title + (" + MLP" if network.description["kind"] == "pair" else "")
         rows.append(
@@ -44,7 +41,7 @@ def results_table():
                 over_seeds,
                 f"{network.metrics['validation']['accuracy']:.4f}",
                 f"{network.description['n_parameters']:,}",
-                h["epochs"],
+                network.description["hyperparameters"]["epochs"],
             )
         )
     header = ["model", "test accuracy", "over seeds", "validation accuracy", "parameters", "epochs"]

@@ -138,18 +138,6 @@ def compare(path=STORED, splits=None, shapes=SHAPES, epochs=EPOCHS):
     write_csv(path, [row | measured_where() for row in rows])
 
 
-def verdict(path=STORED):
-    """Return a sentence on how often the MLP by hand is the most accurate on the test images, and the fastest."""
-    networks = [rows for _, rows in read_rows(path).groupby("network") if len(rows) > 1]
-    by_hand = rivals.RIVALS["numpy"].title
-    n_best = sum(rows.loc[rows["test_accuracy"].idxmax(), "system"] == by_hand for rows in networks)
-    n_fastest = sum(rows.loc[rows["seconds"].idxmin(), "system"] == by_hand for rows in networks)
-    return (
-        f"Of the {len(networks)} networks that all train, the MLP by hand is the most accurate on the test images in "
-        f"{n_best}, and the fastest in {n_fastest}."
-    )
-
-
 def libraries_table(path=STORED):
     """Return a Markdown table of the same MLP in several libraries, and of scikit-learn's own classifiers."""
     return markdown_table(

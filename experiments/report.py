@@ -141,8 +141,8 @@ def summary():
         f"{'; '.join(effects[:4])}.",
         f"Of {len(of_networks)} CNNs of equal cost, the best on validation is *{best}* ({of_networks[best]:.4f}), the "
         f"worst *{worst}* ({of_networks[worst]:.4f}).",
-        f"The pair's validation accuracy changes with each step: {'; '.join(of_cnn)}. Of two larger networks of equal "
-        f"cost: {_listed(cnn_steps.LARGE.accuracies())}.",
+        f"The pair's validation accuracy changes with each step: {'; '.join(of_cnn)}. With other maps and "
+        f"numbers of kernels: {_listed(cnn_steps.LARGE.accuracies())}.",
     ]
     return "\n".join(f"- {line}" for line in lines)
 

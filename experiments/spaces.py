@@ -64,7 +64,7 @@ def _mlp_changes(parameters):
 
 STUDIES = {
     step.study: Experiment(step.space, step.base, step.changes, 48_000)
-    for step in (*STEPS, *cnn_steps.STEPS, cnn_steps.LENET)
+    for step in (*STEPS, *cnn_steps.STEPS, cnn_steps.REPEATED, cnn_steps.LENET)
 }
 
 STUDIES |= {
@@ -163,11 +163,10 @@ def sampled_text(name):
         "Adam or AdamW": chosen["optimizer"].isin(["adam", "adamw"]),
         "batch normalisation": chosen["batch_norm"],
     }
-    counts = [f"{has.sum()} {what}" for what, has in decided.items()]
+    counts = [f"{what} {has.sum()}" for what, has in decided.items()]
     return (
-        f"TPE chose {len(chosen)} points. Of what the steps decided for, they use: {', '.join(counts)}. The sampler "
-        "stays near what was good early, after few epochs and with one seed each. Decisions that it hardly tried, the "
-        "search does not test."
+        f"TPE chose {len(chosen)} points. The steps' decisions occur in so many of them: {', '.join(counts)}. What a "
+        "search hardly tries, it does not test."
     )
 
 

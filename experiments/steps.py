@@ -116,14 +116,23 @@ class Step(NamedTuple):
         table, *sentences = describe(self.at_best_rates()).split("\n\n")
         sentences.append(f"We go on with **{self.decided}**{self.reason and ', ' + self.reason}.")
         if self.rates is not None:
-            sentences.append(f"Learning rates tried: {self._rates_tried()}.")
+            sentences += self._rates_tried()
         return f"{table}\n\n{' '.join(sentences)}"
 
     def _rates_tried(self):
-        tried = {choice: ", ".join(f"{rate:g}" for rate in rates) for choice, rates in self.rates.items()}
-        if len(set(tried.values())) == 1:
-            return tried[self.decided]
-        return "; ".join(f"{choice}: {rates}" for choice, rates in tried.items())
+        """Return sentences on the learning rates tried, and on the choices whose best one is at an edge."""
+        tried = {", ".join(f"{rate:g}" for rate in rates) for rates in self.rates.values()}
+        sentences = [f"Learning rates tried: {tried.pop()}."] if len(tried) == 1 else []
+        best = {
+            choice: max(rates, key=lambda rate: statistics.mean(rates[rate]))
+            for choice, rates in self.by_rate().items()
+            if len(rates) > 1
+        }
+        for edge, pick in (("largest", max), ("smallest", min)):
+            at_edge = [choice for choice, rate in best.items() if rate == pick(self.rates[choice])]
+            if at_edge:
+                sentences.append(f"The best rate is the {edge} of those tried for: {'; '.join(at_edge)}.")
+        return sentences
 
 
 def setting_name(choice, rate):

@@ -25,12 +25,6 @@ def test_libraries_learn_the_same_and_a_missing_one_is_left_out(small_splits, mo
     assert rows["system"].tolist() == ["Perceptron", "MLPClassifier", "NumPy by hand", "PyTorch", "scikit-learn"]
     assert (rows["test_accuracy"] > 0.6).all()
     assert libraries.libraries_table(tmp_path / "libraries.csv").count("\n") == 6
-    same = rows[2:].set_index("system")  # the others are networks of their own
-    is_best = same["test_accuracy"].idxmax() == "NumPy by hand"
-    is_fastest = same["seconds"].idxmin() == "NumPy by hand"
-    verdict = libraries.verdict(tmp_path / "libraries.csv")
-    assert verdict.startswith("Of the 1 networks that all train")
-    assert verdict.endswith(f"on the test images in {is_best:d}, and the fastest in {is_fastest:d}.")
 
 
 def test_keras_learns_the_same(need):
