@@ -236,6 +236,7 @@ GAINS = Step(
         "+ averaged weights": {"flip": True, "shift": 1, "epochs": 48, "erase": 8, "average": 0.999},
     },
     decided="+ erased squares",
+    reason="because averaging adds a second copy of the weights and gains less than two standard errors",
 )
 
 

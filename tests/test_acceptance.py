@@ -64,7 +64,7 @@ def test_pairs_reach_their_bars_saved_and_over_three_seeds(label, capsys):
         ("efficientnet_lite0_ImageNet_frozen", 0.9),
         ("efficientnet_lite0_ImageNet", 0.94),
         ("vit", 0.91),
-        ("vgg11_bn", 0.925),
+        ("vgg11_bn", 0.93),
     ],
 )
 def test_other_networks_reach_their_bars(measured_networks, title, bar):
