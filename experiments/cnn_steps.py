@@ -282,6 +282,7 @@ AUGMENTATION = Step(
         "moved by 2, squares of 12": {"shift": 2, "erase": 12},
     },
     decided="moved by 2, squares of 12",
+    reason="because the final pair has twice as many epochs to learn from harder images",
     seeds=SEEDS[:2],
 )
 
