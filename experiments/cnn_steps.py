@@ -145,7 +145,11 @@ def describe_ranking():
     ]
     order = f"With {RANKING.base.epochs} epochs the order is the same"
     order += f", except that {'; '.join(changed)}." if changed else "."
-    return f"{table}\n\n{order} {steps.compare(long, with_lost=False)}"
+    of_repeated = steps.compare(repeated, with_lost=False).replace("Best", "best")
+    return (
+        f"{table}\n\n{order} {steps.compare(long, with_lost=False)} With {REPEATED.base.init} weights and "
+        f"{REPEATED.base.epochs} epochs, {of_repeated}"
+    )
 
 
 # Question 3c. Without batch norm, rates as large as those with it fail.
