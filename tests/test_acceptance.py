@@ -59,7 +59,6 @@ def test_pairs_reach_their_bars_saved_and_over_three_seeds(label, capsys):
     [
         ("lenet5", 0.905),
         ("modern_lenet", 0.92),
-        ("wide_cnn", 0.94),
         ("resnet18", 0.935),
         ("efficientnet_lite0_ImageNet_frozen", 0.9),
         ("efficientnet_lite0_ImageNet", 0.94),

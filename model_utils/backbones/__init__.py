@@ -6,14 +6,12 @@ from torch.overrides import TorchFunctionMode
 from model_utils.backbones.imagenet import NETWORKS, ImageNetBackbone
 from model_utils.backbones.lenet import LENETS, LeNet
 from model_utils.backbones.vision_transformer import VisionTransformer
-from model_utils.backbones.wide_cnn import WideCNN
 from model_utils.checks import check_choice, check_is
 from model_utils.cnn_backbone import BackboneHyperparameters, CNNBackbone
 
 BACKBONES = {
     "cnn5": CNNBackbone,
     **dict.fromkeys(LENETS, LeNet),
-    "wide_cnn": WideCNN,
     **dict.fromkeys(NETWORKS, ImageNetBackbone),
     "vit": VisionTransformer,
 }
