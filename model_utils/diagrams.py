@@ -82,7 +82,11 @@ def convolutional_network(hyperparameters):
     ]
     names = ["image", *(f"layer {l + 1}" for l in range(len(h.channels)))]
     maps = zip(
-        (1, *h.channels), (28, *h.map_sizes), ("", *(f"sees {n} x {n}" for n in h.receptive_fields)), strict=True
+        (1, *h.channels),
+        (28, *h.map_sizes),
+        # From twice the image's width on, even a corner of the map depends on the whole image.
+        ("", *(f"sees {n} x {n}" if n < 2 * 28 else "sees all" for n in h.receptive_fields)),
+        strict=True,
     )
     x = 0.0
     for name, operation, (channels, size, field) in zip(names, ["", *operations], maps, strict=True):
