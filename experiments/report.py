@@ -185,11 +185,13 @@ def did_not_work():
             "These kinds of regularisation gained the MLP 512-256 no more than two standard errors, in "
             f"{mlp_steps.REGULARISATION.base.epochs} epochs: {'; '.join(lost)}."
         )
+    choices = list(cnn_steps.GAINS.choices)
+    left_out = choices[choices.index(cnn_steps.GAINS.decided) + 1 :]
     lines += [
         f"{step.removeprefix('+ ').capitalize()} changed the pair's validation accuracy by {gain:+.4f}, with a "
         f"standard error of {error:.4f}."
         for step, (gain, error) in cnn_steps.step_gains().items()
-        if gain <= 0
+        if step in left_out
     ]
     trainings = {way: np.mean(runs) for way, runs in cnn_steps.training_accuracies().items()}
     linear, by_mlp = (trainings[way] for way in ("linear head alone", "linear head, then the MLP on its features"))
