@@ -28,7 +28,7 @@ from model_utils.backbones.imagenet import WeightsError
 from model_utils.checks import check_is
 from model_utils.cnn_backbone import Backbone, BackboneHyperparameters
 from model_utils.devices import DEVICES, choose_device
-from model_utils.layer_table import layers_text, multiply_adds
+from model_utils.layer_table import layers_text
 from model_utils.mlp import state_layout
 from model_utils.mlp_head import MLPHead
 from model_utils.onnx_export import export_onnx
@@ -213,7 +213,7 @@ def save(folder, pair, hyperparameters, classifier_hyperparameters, histories, s
         "sizes": list(classifier.sizes),
         "n_parameters": n_backbone + classifier.n_parameters,
         "n_backbone_parameters": n_backbone,
-        "multiply_adds": multiply_adds(backbone) + sum(W.size for W in classifier.W),
+        "multiply_adds": pair.multiply_adds,
         "hyperparameters": asdict(hyperparameters),
         "mlp_hyperparameters": asdict(classifier_hyperparameters),
         "split": split,

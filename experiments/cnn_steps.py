@@ -14,7 +14,6 @@ from experiments.steps import Step
 from experiments.stored import read_rows
 from model_utils.backbones.lenet import LeNetHyperparameters
 from model_utils.cnn_backbone import CNNHyperparameters
-from model_utils.layer_table import multiply_adds
 from model_utils.layers import INITS
 from model_utils.mlp_head import MLPHead
 from model_utils.pair import extract_features, standardized_features
@@ -281,12 +280,12 @@ LARGE = Step(
     seeds=SEEDS[:2],
 )
 # A large network can learn more of its training images by heart. Should they vary more?
-STRONGER = {"shift": 2, "erase": 12}
+STRONGER_AUGMENTATION = {"shift": 2, "erase": 12}
 AUGMENTATION = Step(
     "cnn_augmentation",
     "augmentation of the larger network",
     replace(RECIPE, epochs=24, **LARGE.choices[LARGE.decided]),
-    {"moved by 1, squares of 8": {}, "moved by 2, squares of 12": STRONGER},
+    {"moved by 1, squares of 8": {}, "moved by 2, squares of 12": STRONGER_AUGMENTATION},
     decided="moved by 1, squares of 8",
     reason="but the final pair had already been trained with the other",
     seeds=SEEDS[:2],
@@ -317,7 +316,7 @@ FINALS = {
     # The poolings of the best network of the longer ranking, and fewer than 300,000 parameters.
     "32-48-64-88-112": replace(RECIPE, channels=(32, 48, 64, 88, 112), n_features=32, **POOLINGS["maps 14-14-7-7-4"]),
     # Trained before the last step was run.
-    "24-48-96-160-224": replace(RECIPE, **LARGE.choices[LARGE.decided], **STRONGER),
+    "24-48-96-160-224": replace(RECIPE, **LARGE.choices[LARGE.decided], **STRONGER_AUGMENTATION),
 }
 
 
@@ -335,9 +334,8 @@ def finish_final(backbone, hyperparameters, history, splits):
 
 
 def pair_multiply_adds(hyperparameters):
-    """Return the multiply-adds of one prediction of a pair, with all its views."""
-    classifier = mlp.build(cnn.CLASSIFIER, hyperparameters.n_features)
-    return multiply_adds(cnn.build(hyperparameters)) + sum(W.size for W in classifier.W)
+    """Return the multiply-adds of one prediction of the pair that is trained end to end with these."""
+    return cnn.pair_of(cnn.build(hyperparameters)).multiply_adds
 
 
 def final_accuracies():

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from model_utils.checks import check_all_finite, check_floats, check_images, check_is, check_weights
 from model_utils.cnn_backbone import Backbone, preprocess
+from model_utils.layer_table import multiply_adds
 from model_utils.losses import softmax
 from model_utils.mlp import MLP
 from model_utils.tensors import as_tensor, state_from_arrays, state_layout, state_to_arrays
@@ -90,6 +91,11 @@ class Pair(NamedTuple):
     backbone: torch.nn.Module
     standardizer: Standardizer
     classifier: MLP
+
+    @property
+    def multiply_adds(self):
+        """How many multiply-adds one prediction takes, with all its views."""
+        return multiply_adds(self.backbone) + sum(W.size for W in self.classifier.W)
 
     def state(self):
         """Return the arrays of the backbone, the standardizer and the MLP by name, to be saved."""
