@@ -70,8 +70,8 @@ def _settings(network):
     h = network.description["hyperparameters"]
     variations = {
         "mirrored": h["flip"],
-        f"moved by {h['shift']}": h["shift"],
-        f"square of {h.get('erase')} erased": h.get("erase"),
+        f"shifted by up to {h['shift']}": h["shift"],
+        f"{h.get('erase')} x {h.get('erase')} erased": h.get("erase"),
     }
     return {
         "optimizer": h.get("optimizer", "adamw"),  # `cnn.train` has no other

@@ -42,18 +42,19 @@ def labelled_points(points, xlabel, ylabel):
     axes.margins(x=0.12, y=0.08)
     axes.grid(alpha=0.3)
     taken = []  # what a name must not cover, in pixels: the points, and earlier names
-    for i, position in enumerate(points.values()):
-        axes.scatter(*position, s=25, color=f"C{i}")
+    for position in points.values():
+        axes.scatter(*position, s=25, color="tab:blue")
     figure.draw_without_rendering()  # from here on, positions in pixels are known
     for position in points.values():
         x, y = axes.transData.transform(position)
         taken.append(Bbox.from_bounds(x - 3, y - 3, 6, 6))
     # To the right or left of the point, above or below it; if there is no room, a line of text further away.
     places = [(right, up * (4 + 10 * line)) for line in range(3) for up in (1, -1) for right in (6, -6)]
-    for i, (name, position) in enumerate(points.items()):
+    for name, position in points.items():
         for right, up in places:  # the first one with room, or the last one
             style = {"ha": "left" if right > 0 else "right", "va": "bottom" if up > 0 else "top", "fontsize": 8}
-            text = axes.annotate(name, position, (right, up), textcoords="offset points", color=f"C{i}", **style)
+            text = axes.annotate(name, position, (right, up), textcoords="offset points", **style)
+            text.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5})
             box = text.get_window_extent()
             is_inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
             if (is_inside and not box.count_overlaps(taken)) or (right, up) == places[-1]:
@@ -92,13 +93,14 @@ def block_diagram(rows):
 
     Parameters
     ----------
-    rows : list of list of (str, str)
-        For each box of each row, a title and the text below it.
+    rows : dict of str to list of (str, str)
+        For each network, its boxes: a title and the text below it.
     """
-    figure = Figure(figsize=(WIDTH, 1.25 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.35 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-    n_columns = max(map(len, rows))
-    for ax, boxes in zip(axes, rows, strict=True):
+    n_columns = max(map(len, rows.values()))
+    for ax, (network, boxes) in zip(axes, rows.items(), strict=True):
+        ax.set_title(network, loc="left", fontsize=9)
         for column, (title, detail) in enumerate(boxes):
             if column:
                 ax.annotate("", (column - 0.4, 0), (column - 0.6, 0), arrowprops={"arrowstyle": "->"})
@@ -144,12 +146,14 @@ def learning_rates(curves):
     return figure
 
 
-def dots(runs):
+def dots(runs, measured="best validation accuracy"):
     """Draw the accuracies of some settings, with a dot for each run and a line at the mean.
 
     Parameters
     ----------
     runs : dict of str to sequence of float
+    measured : str
+        What the accuracies are, for the axis.
     """
     figure, [[axes]] = new_figure(0.3 * len(runs) + 1)
     for row, accuracies in enumerate(runs.values()):
@@ -157,7 +161,7 @@ def dots(runs):
         axes.plot([np.mean(accuracies)] * 2, [row - 0.35, row + 0.35], color="tab:blue", linewidth=2)
     axes.set_yticks(range(len(runs)), list(runs))
     axes.invert_yaxis()
-    axes.set(xlabel="best validation accuracy: each run, and the mean")
+    axes.set(xlabel=f"{measured}: each run, and the mean")
     axes.grid(alpha=0.3)
     return figure
 

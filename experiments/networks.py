@@ -36,7 +36,7 @@ class Network(NamedTuple):
     description, history, metrics
         See `model_utils.saved_models.SavedModel`; for a pair, the history is that of the backbone.
     images_per_second : float
-        Images predicted in a second, 1,000 at once; the median of five passes on the machine `measured_on`.
+        Images per second, in batches of 1,000; the median of five passes on the machine `measured_on`.
     measured_on : dict
     predictions : ndarray of int, shape (M,)
         The class predicted for each test image.
@@ -175,7 +175,7 @@ def networks_table(networks):
         rows.append(
             (
                 network.title,
-                *(f"{test[quantity]:.4f}" for quantity in ("accuracy", "precision", "f1")),
+                *(f"{test[quantity]:.4f}" for quantity in ("accuracy", "f1")),
                 f"{head['accuracy']:.4f}" if head else "",
                 f"{network.description['n_parameters']:,}",
                 f"{network.description['multiply_adds'] / 1e6:,.1f}",
@@ -183,7 +183,7 @@ def networks_table(networks):
                 f"{network.images_per_second:,.0f}",
             )
         )
-    header = ["network", "test accuracy", "precision", "F1", "accuracy of its own head", "parameters"]
+    header = ["network", "test accuracy", "F1", "accuracy of its own head", "parameters"]
     return markdown_table([*header, "million multiply-adds", "training", "images/s"], rows)
 
 

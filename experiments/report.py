@@ -34,7 +34,7 @@ from model_utils import plots
 from model_utils.backbones import hyperparameters_from_json
 from model_utils.files import write_text
 from model_utils.layers import INITS
-from model_utils.tables import mean_and_std
+from model_utils.tables import markdown_table, mean_and_std
 
 TEMPLATE = Path(__file__).with_name("report_template.md")
 REPORT = ROOT / "REPORT.md"
@@ -52,15 +52,15 @@ def architecture_diagram(on_pixels, pair):
     features = f"{h.n_features} features"
     hidden_sizes, hidden_sizes_of_pair = (network.description["sizes"][1:-1] for network in (on_pixels, pair))
     return figures.block_diagram(
-        [
-            [
+        {
+            "MLP": [
                 ("image", "28 x 28"),
                 ("flatten", "784"),
                 *(("hidden layer", f"{size} units\nbatch norm, ReLU\ndropout {dropout:g}") for size in hidden_sizes),
                 ("output layer", "10 logits"),
                 ("softmax", "cross-entropy"),
             ],
-            [
+            "CNN": [
                 ("image", "28 x 28"),
                 *(
                     (
@@ -73,14 +73,14 @@ def architecture_diagram(on_pixels, pair):
                 ),
                 ("fully connected", f"batch norm, ReLU\n{features}"),
             ],
-            [
+            "pair": [
                 ("image", "ten views"),
                 ("CNN above", f"{features}\nof each view"),
                 ("mean", features),
                 ("NumPy MLP", "-".join(map(str, hidden_sizes_of_pair))),
                 ("softmax", "10 probabilities"),
             ],
-        ]
+        }
     )
 
 
@@ -119,32 +119,32 @@ def draw_figures():
 
 def summary():
     """Return the findings in a few lines, as a Markdown list."""
-    of_pairs = cnn_steps.final_accuracies()
-    of_mlps = {
-        "-".join(map(str, mlp_steps.FINALS[label].hidden_sizes)): accuracy
-        for label, accuracy in mlp_steps.final_accuracies().items()
-    }
-    *smaller, largest = of_mlps
-    effects = [f"{varied} {gain:+.4f}" for varied, gain in steps.gains(mlp_steps.STEPS).items()]
-    of_networks = {name: np.mean(runs) for name, runs in cnn_steps.ARCHITECTURE.accuracies().items()}
-    best, worst = (pick(of_networks, key=of_networks.get) for pick in (max, min))
-    of_cnn = [
-        f"{step.removeprefix('+ ')} {gain:+.4f} (standard error {error:.4f})"
-        for step, (gain, error) in cnn_steps.step_gains().items()
-    ]
+    *_, of_mlp = mlp_steps.final_accuracies().values()
+    *_, of_pair = cnn_steps.final_accuracies().values()
+    grids = cnn_steps.architecture_grids()  # (poolings, plans, kernels)
+    smallest_kernels = next(iter(cnn_steps.KERNELS))
+    n_won = np.count_nonzero(grids.argmax(axis=2) == 0)
+    worst_plan = list(cnn_steps.CHANNELS)[grids.mean(axis=(0, 2)).argmin()]
     lines = [
-        f"The largest MLP by hand, with hidden layers of {largest}, reaches a test accuracy of {of_mlps[largest]}. "
-        f"The smaller ones: {'; '.join(f'{of_mlps[label]} ({label})' for label in smaller)}.",
-        "A CNN of five convolutions, with the MLP by hand as its head, learns from gradients computed in NumPy. It "
-        f"reaches these test accuracies: {'; '.join(f'{accuracy} ({label})' for label, accuracy in of_pairs.items())}.",
-        "These choices change the MLP's validation accuracy most, from the worst to the best: "
-        f"{'; '.join(effects[:4])}.",
-        f"Of {len(of_networks)} CNNs of equal cost, the best on validation is *{best}* ({of_networks[best]:.4f}), the "
-        f"worst *{worst}* ({of_networks[worst]:.4f}).",
-        f"The pair's validation accuracy changes with each step: {'; '.join(of_cnn)}. With other maps and "
-        f"numbers of kernels: {_listed(cnn_steps.LARGE.accuracies())}.",
+        f"The largest hand-written MLP, with three hidden layers of 1024 units, reaches a test accuracy of {of_mlp}. "
+        f"On the features of a CNN of five convolutions, trained through it, an MLP reaches {of_pair}. "
+        "[Results](#results) compares all final models.",
+        f"For the MLP, these decisions add most to the validation accuracy: {_largest(mlp_steps.main_gains(), 4)}. "
+        "Optimizers, schedules, batch sizes and activations differ by no more than "
+        f"{mlp_steps.largest_small_effect():.4f}, each at its best learning rate.",
+        f"Of {grids.size} CNNs of equal cost, those with {smallest_kernels} kernels are the best in {n_won} of "
+        f"{grids.size // len(cnn_steps.KERNELS)} combinations of map size and growth of the number of kernels. "
+        f"{worst_plan.capitalize()} of kernels are the worst.",
+        f"In the training of the pair, these steps add most: {_largest(cnn_steps.step_gains(), 3)}. In a network that "
+        f"may cost more: {_largest(cnn_steps.large_gains(), 3)}.",
     ]
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _largest(gains, n):
+    """Return the n largest of some gains, from `steps.gain`, as text."""
+    largest_first = sorted(gains.items(), key=lambda item: -item[1][0])
+    return "; ".join(f"{what} {gain:+.4f}" for what, (gain, _) in largest_first[:n])
 
 
 def search_verdict():
@@ -171,42 +171,16 @@ def classifier():
 
 
 def did_not_work():
-    """Return the choices that gained no more than two standard errors, as a Markdown list."""
+    """Return what improved the MLP by no more than two standard errors, and the verdict on the search, as a list."""
     regularisation = mlp_steps.REGULARISATION.accuracies()
-    bare = regularisation["none"]
-    lost = [
-        f"{choice} ({np.mean(runs) - np.mean(bare):+.4f})"
-        for choice, runs in regularisation.items()
-        if choice != "none" and np.mean(runs) - np.mean(bare) <= 2 * steps.standard_error(runs, bare)
+    bare = regularisation.pop("none")
+    gains = {choice: steps.gain(bare, runs) for choice, runs in regularisation.items()}
+    lost = [f"{choice} {gain:+.4f}" for choice, (gain, error) in gains.items() if gain <= 2 * error]
+    lines = [
+        f"In {mlp_steps.REGULARISATION.base.epochs} epochs, these kinds of regularisation did not improve the MLP "
+        f"512-256 by more than two standard errors: {'; '.join(lost)}.",
+        f"{search_verdict()}. {sampled_text('mlp_search')}",
     ]
-    lines = []
-    if lost:
-        lines.append(
-            "These kinds of regularisation gained the MLP 512-256 no more than two standard errors, in "
-            f"{mlp_steps.REGULARISATION.base.epochs} epochs: {'; '.join(lost)}."
-        )
-    choices = list(cnn_steps.GAINS.choices)
-    left_out = choices[choices.index(cnn_steps.GAINS.decided) + 1 :]
-    lines += [
-        f"{step.removeprefix('+ ').capitalize()} changed the pair's validation accuracy by {gain:+.4f}, with a "
-        f"standard error of {error:.4f}."
-        for step, (gain, error) in cnn_steps.step_gains().items()
-        if step in left_out
-    ]
-    trainings = {way: np.mean(runs) for way, runs in cnn_steps.training_accuracies().items()}
-    linear, by_mlp = (trainings[way] for way in ("linear head alone", "linear head, then the MLP on its features"))
-    lines.append(
-        f"On the features of the same backbones, the MLP with five hidden layers reaches {by_mlp:.4f}, a linear layer "
-        f"{linear:.4f}."
-    )
-    grids = cnn_steps.architecture_grids()
-    of_kernels = zip((f"kernels {kernels}" for kernels in cnn_steps.KERNELS), grids.max(axis=(0, 1)), strict=True)
-    of_plans = zip(cnn_steps.CHANNELS, grids.max(axis=(0, 2)), strict=True)
-    best_of = "; ".join(f"{name} {accuracy:.4f}" for name, accuracy in (*of_kernels, *of_plans))
-    lines.append(
-        f"Larger kernels and halved numbers of kernels, at equal cost. The best networks of each kind: {best_of}."
-    )
-    lines.append(f"{search_verdict()}. {sampled_text('mlp_search')}")
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -216,32 +190,47 @@ def conclusion():
     on_pixels, pair = (settled_on(networks, kind) for kind in ("mlp", "pair"))
     wrong = [1 - network.metrics["test"]["accuracy"] for network in (on_pixels, pair)]
     (a, b, n), *_ = confused_pairs(pair.metrics["test"])
-    gains = {step.removeprefix("+ "): gain for step, (gain, _) in cnn_steps.step_gains().items()}
-    gained_most = max(gains, key=gains.get)
+    smallest = next(network for network in networks if network.title == "CNN_16_32_64_128_256")
     n_parameters = [network.description["n_parameters"] for network in (on_pixels, pair)]
     n_wrong = round(wrong[1] * len(pair.predictions))
     n_hard = len(wrong_in_all(np.array([network.predictions for network in networks]), load_splits().test.labels))
+    costs = [network.description["multiply_adds"] for network in (pair, smallest)]
     return (
-        f"On pixels, the MLP by hand gets {wrong[0]:.2%} of the test images wrong, with {n_parameters[0]:,} "
-        f"parameters. On features from a CNN, it gets {wrong[1]:.2%} wrong, with {n_parameters[1]:,} parameters in "
+        f"On pixels, the hand-written MLP misclassifies {wrong[0]:.2%} of the test images, with {n_parameters[0]:,} "
+        f"parameters. On features from a CNN, it misclassifies {wrong[1]:.2%}, with {n_parameters[1]:,} parameters in "
         "all. A convolution uses the same weights everywhere in an image; the MLP must learn each place separately. "
-        f"Among the steps of its training, the pair gained most from {gained_most}. Of its {n_wrong:,} mistakes, {n} "
-        f"confuse {a} and {b}. {n_hard} test images are wrong for all {len(networks)} networks of [appendix "
-        "B](#b-other-networks): perhaps such a small picture does not show what it is, or the label is doubtful."
+        f"Accuracy has its price: {pair.title} needs {costs[0] / costs[1]:.0f} times as many multiply-adds as "
+        f"{smallest.title}, which misclassifies {1 - smallest.metrics['test']['accuracy']:.2%}. Of the {n_wrong:,} "
+        f"mistakes of {pair.title}, {n} confuse {a} and {b}. All {len(networks)} networks of [appendix "
+        f"B](#b-other-networks) misclassify the same {n_hard} test images: perhaps such a small picture does not show "
+        "what it is, or the label is doubtful."
     )
 
 
-def _listed(accuracies):
-    """Return accuracies over the seeds as text, the best one first."""
-    best_first = sorted(accuracies.items(), key=lambda item: -np.mean(item[1]))
-    return "; ".join(f"{choice} {mean_and_std(runs)}" for choice, runs in best_first)
+def edges():
+    """Return the choices whose best learning rate is the largest or the smallest of those tried, as text."""
+    tuned = [step for step in (*mlp_steps.STEPS, *cnn_steps.STEPS) if step.rates]
+    found = {step.varied: [*step.best_at_edge(max), *step.best_at_edge(min)] for step in tuned}
+    return "; ".join(f"{', '.join(choices)} ({varied})" for varied, choices in found.items() if choices)
+
+
+def inits_table():
+    """Return a Markdown table of the initial weights of question 3c, without and with batch normalisation."""
+    accuracies = cnn_steps.INIT.accuracies()
+    rows = [(init, *(mean_and_std(accuracies[f"{init}{suffix}"]) for suffix in ("", ", batch norm"))) for init in INITS]
+    return markdown_table(["initial weights", "without batch normalisation", "with batch normalisation"], rows)
+
+
+def trainings_table():
+    """Return a Markdown table of the ways to train a pair."""
+    rows = [(way, mean_and_std(runs)) for way, runs in cnn_steps.training_accuracies().items()]
+    return markdown_table(["training", "validation accuracy, ten views"], rows)
 
 
 def values():
     """Return the value of each name in the template."""
     networks = load_networks()
     final = [settled_on(networks, kind) for kind in ("mlp", "pair")]
-    inits = cnn_steps.INIT.accuracies()
     return {
         "summary": summary(),
         "classifier": classifier(),
@@ -264,10 +253,11 @@ def values():
         "n_random": STUDIES["mlp_search"].space.n_random,
         "search_table": search_table("mlp_search"),
         "search_repeated": repeated_table("mlp_best"),
-        "cnn_inits": _listed({choice: inits[f"{choice}, batch norm"] for choice in INITS}),
-        "cnn_inits_without": _listed({choice: inits[choice] for choice in INITS}),
-        "cnn_large": _listed(cnn_steps.LARGE.accuracies()),
-        "cnn_training": _listed(cnn_steps.training_accuracies()),
+        "edges": edges(),
+        "cnn_inits": inits_table(),
+        "cnn_gains": steps.gains_table(cnn_steps.step_gains()),
+        "cnn_large": steps.gains_table(cnn_steps.large_gains()),
+        "cnn_training": trainings_table(),
         "finals": cnn_steps.finals_table(),
         "lenet_epochs": cnn_steps.LENET.base.epochs,
     }

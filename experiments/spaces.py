@@ -47,8 +47,8 @@ class Experiment(NamedTuple):
         return load_splits(self.train_size, min(12_000, N_OFFICIAL_TRAIN - self.train_size))
 
 
-# A learning rate that suits each optimizer, from the first of the steps. The search varies a factor on it, because one
-# range of rates for all would suit some optimizers and rule out the others.
+# A usual learning rate for each optimizer. The search varies a factor on it, because one range of rates for all would
+# suit some optimizers and rule out the others.
 USUAL_RATE = {"momentum": 0.05, "nesterov": 0.05, "rmsprop": 0.001, "adam": 0.001, "adamw": 0.001}
 
 
@@ -156,7 +156,7 @@ def sampled_text(name):
     chosen = trials[(trials["state"] == "complete") & (trials["sampled"] != "random")]
     decided = {
         "mirrored images": chosen["flip"],
-        "moved images": chosen["shift"] > 0,
+        "shifted images": chosen["shift"] > 0,
         "the cosine schedule": chosen["schedule"] == RECIPE.schedule,
         "label smoothing": chosen["label_smoothing"] > 0,
         "cross-entropy": chosen["objective"] == RECIPE.objective,
@@ -165,8 +165,8 @@ def sampled_text(name):
     }
     counts = [f"{what} {has.sum()}" for what, has in decided.items()]
     return (
-        f"TPE chose {len(chosen)} points. The steps' decisions occur in so many of them: {', '.join(counts)}. What a "
-        "search hardly tries, it does not test."
+        f"TPE chose {len(chosen)} points. This many of them share each decision of the steps: {', '.join(counts)}. A "
+        "search says little about values that it rarely tries."
     )
 
 

@@ -34,7 +34,7 @@ class Step(NamedTuple):
     decided : str
         The choice that the next step builds on.
     reason : str
-        Why, if it is not simply the best choice: the end of the sentence "We go on with X, ...".
+        Why, if it is not simply the best choice: the end of the sentence "We continue with X, ...".
     rates : dict of str to tuple of float, optional
         For each choice, the learning rates to try; if None, each choice has the rate of its hyperparameters.
     seeds : tuple of int
@@ -114,37 +114,42 @@ class Step(NamedTuple):
     def describe(self):
         """Return a Markdown table of the choices at their best learning rates, and sentences on the decision."""
         table, *sentences = describe(self.at_best_rates()).split("\n\n")
-        sentences.append(f"We go on with **{self.decided}**{self.reason and ', ' + self.reason}.")
+        sentences.append(f"We continue with **{self.decided}**{self.reason and ', ' + self.reason}.")
         if self.rates is not None:
             sentences += self._rates_tried()
         return f"{table}\n\n{' '.join(sentences)}"
 
     def _rates_tried(self):
         """Return sentences on the learning rates tried, and on the choices whose best one is at an edge."""
-        tried = {", ".join(f"{rate:g}" for rate in rates) for rates in self.rates.values()}
-        sentences = [f"Learning rates tried: {tried.pop()}."] if len(tried) == 1 else []
-        best = {
-            choice: max(rates, key=lambda rate: statistics.mean(rates[rate]))
-            for choice, rates in self.by_rate().items()
-            if len(rates) > 1
-        }
+        tried = {}
+        for choice, rates in self.rates.items():
+            tried.setdefault(", ".join(f"{rate:g}" for rate in rates), []).append(choice)
+        named = (rates + (f" ({'; '.join(of)})" if len(tried) > 1 else "") for rates, of in tried.items())
+        sentences = [f"Learning rates tried: {'; '.join(named)}."]
         for edge, pick in (("largest", max), ("smallest", min)):
-            at_edge = [choice for choice, rate in best.items() if rate == pick(self.rates[choice])]
+            at_edge = self.best_at_edge(pick)
             if at_edge:
                 sentences.append(f"The best rate is the {edge} of those tried for: {'; '.join(at_edge)}.")
         return sentences
+
+    def best_at_edge(self, pick):
+        """Return the choices whose best learning rate is at an edge of those tried.
+
+        Parameters
+        ----------
+        pick : function
+            max or min.
+        """
+        return [
+            choice
+            for choice, accuracies in self.by_rate().items()
+            if max(accuracies, key=lambda rate: statistics.mean(accuracies[rate])) == pick(accuracies)
+        ]
 
 
 def setting_name(choice, rate):
     """Return the name of a choice at a learning rate."""
     return f"{choice}, rate {rate:g}"
-
-
-def gains(steps):
-    """Return the gain of each step's best choice over its worst, each at its best rate; the largest gain first."""
-    means = {step.varied: list(map(statistics.mean, step.accuracies().values())) for step in steps}
-    differences = {varied: max(values) - min(values) for varied, values in means.items()}
-    return dict(sorted(differences.items(), key=lambda item: -item[1]))
 
 
 def table(steps):
@@ -153,10 +158,10 @@ def table(steps):
     for step in steps:
         accuracies = step.accuracies()
         best, worst = (pick(accuracies, key=lambda c: statistics.mean(accuracies[c])) for pick in (max, min))
-        cells = (f"{choice}: {mean_and_std(accuracies[choice])}" for choice in (best, worst))
-        decision = f"{step.decided}{step.reason and ', ' + step.reason}"
-        rows.append((step.varied, step.base.epochs, len(step.seeds), len(step.choices), *cells, decision))
-    return markdown_table(["varied", "epochs", "n", "choices", "best", "worst", "we go on with"], rows)
+        cells = [f"{choice}: {mean_and_std(accuracies[choice])}" for choice in (best, worst, step.decided)]
+        cells[-1] += step.reason and f", {step.reason}"
+        rows.append((step.varied, step.base.epochs, len(step.seeds), len(step.choices), *cells))
+    return markdown_table(["varied", "epochs", "n", "choices", "best", "worst", "decision"], rows)
 
 
 def describe(runs):
@@ -183,7 +188,7 @@ def describe(runs):
         )
         for setting, its_runs in runs.items()
     ]
-    table = markdown_table(["setting", "best validation accuracy", "n", "training accuracy, as trained"], rows)
+    table = markdown_table(["setting", "best validation accuracy", "n", "training accuracy (last epoch)"], rows)
     sentence = compare({setting: _values(its_runs) for setting, its_runs in runs.items()}, with_lost=False)
     return f"{table}\n\n{sentence}" if sentence else table
 
@@ -214,9 +219,20 @@ def compare(accuracies, with_lost=True):
     return sentence + (f" Worse than the best: {'; '.join(below)}." if below and with_lost else "")
 
 
+def gain(before, after):
+    """Return the difference between the means of two samples, rounded as in the tables, and its standard error."""
+    return round(statistics.mean(after), 4) - round(statistics.mean(before), 4), standard_error(before, after)
+
+
+def gains_table(gains):
+    """Return a Markdown table of gains and their standard errors, from `gain`."""
+    rows = [(what, f"{difference:+.4f}", f"{error:.4f}") for what, (difference, error) in gains.items()]
+    return markdown_table(["change", "gain in validation accuracy", "standard error"], rows)
+
+
 def standard_error(one, other):
-    """Return the standard error of the difference between the means of two samples of the same size."""
-    return math.hypot(statistics.stdev(one), statistics.stdev(other)) / math.sqrt(len(one))
+    """Return the standard error of the difference between the means of two samples."""
+    return math.hypot(*(statistics.stdev(sample) / math.sqrt(len(sample)) for sample in (one, other)))
 
 
 def _values(runs):
