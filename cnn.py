@@ -66,7 +66,7 @@ def build(hyperparameters, classifier_hyperparameters=CLASSIFIER):
     ----------
     hyperparameters : BackboneHyperparameters
     classifier_hyperparameters : mlp.ClassifierHyperparameters
-        Of the MLP that is the head, if the backbone is trained end to end.
+        Of the MLP that is the head; used only for training end to end.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def train_pair(backbone, splits, hyperparameters, classifier_hyperparameters, ch
     check_is("splits", splits, Splits)
     check_is("hyperparameters", h, BackboneHyperparameters)
     check_is("classifier_hyperparameters", mlp_h, mlp.ClassifierHyperparameters)
-    if not h.end_to_end:  # so that an impossible MLP raises before the backbone is trained
+    if not h.end_to_end:  # built first, so that an impossible MLP raises before the backbone is trained
         classifier = mlp.build(mlp_h, backbone.n_features)
     histories = {"backbone": [], "mlp": []}
     if not h.frozen:
@@ -139,7 +139,7 @@ def train_pair(backbone, splits, hyperparameters, classifier_hyperparameters, ch
 
 
 def pair_of(backbone):
-    """Return the pair of a backbone and the MLP that is its head; the backbone loses its head.
+    """Return the pair of a backbone and the MLP that is its head, which is removed from the backbone.
 
     The MLP was trained on features that were not standardised, so the pair does not standardise them either.
     """
@@ -299,8 +299,9 @@ def _parser():
         "train",
         help="train a backbone, then an MLP on its features, measure the pair on the test images and save it",
         description="Train a backbone, keep the weights that were best on validation, train the NumPy MLP on its "
-        "features, measure both once on the test images, and save them together in a folder named after their "
-        "hyperparameters. After each epoch a checkpoint is written beside it; --resume continues from there.",
+        "features (with --end-to-end, together with it), measure both once on the test images, and save them together "
+        "in a folder named after their hyperparameters. After each epoch a checkpoint is written beside it; --resume "
+        "continues from there.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     command_line.add_backbone_options(command, BACKBONES)
@@ -330,7 +331,7 @@ def _train_command(args):
     backbone = build(h, mlp_h).to(choose_device(args.device))
     splits = load_splits(**split)
     check_batches(mlp_h.batch_norm, mlp_h.batch_size, len(splits.train.labels))
-    # It holds the backbone alone, so that the trained backbone is not lost if something goes wrong with its MLP.
+    # Named after the backbone alone, so that a trained backbone is not lost if something goes wrong with its MLP.
     checkpoint = args.models_dir / f"{h.name}.checkpoint.tmp"
     with command_line.reserved(checkpoint, "a backbone of this name, with this MLP or another"):
         command_line.check_folder_is_free(folder, args.overwrite)
@@ -339,7 +340,7 @@ def _train_command(args):
         if is_saved(checkpoint) and not args.resume:
             if not args.overwrite:
                 raise ValueError(
-                    f"{checkpoint} is from an interrupted training run; --resume continues it, --overwrite starts again"
+                    f"{checkpoint} is from an interrupted training run; --resume continues it, --overwrite starts over"
                 )
             remove_saved(checkpoint)
         try:

@@ -118,7 +118,7 @@ def _download(path, found):
     # A download replaces the file only if its checksum is right; a broken one is deleted with its temporary folder.
     with tempfile.TemporaryDirectory(dir=path.parent, suffix=".tmp") as folder:
         for mirror in FashionMNIST.mirrors:
-            print(f"{path.name}: {found}; fetching it from {mirror}")
+            print(f"{path.name}: {found}; downloading it from {mirror}")
             try:
                 download_url(mirror + path.name, folder, md5=MD5[path.name])
             except (OSError, RuntimeError) as error:
@@ -211,7 +211,7 @@ def split_indices(labels, train=48_000, validation=12_000, test="official", seed
     train, validation : int
         Numbers of images.
     test : "official" or int
-        "official" for the 10,000 test images that Zalando set apart, so that results can be compared with published
+        "official" for the 10,000 test images that Zalando set aside, so that results can be compared with published
         ones; train and validation then come from the other 60,000. With a number, all three parts are drawn from the
         70,000 images: (56_000, 7_000, 7_000) is the 80/10/10 split.
     seed : int
@@ -356,7 +356,7 @@ def preprocess(images, out=None):
     Raises
     ------
     ValueError
-        If the images have another shape, or are not uint8; they may have been scaled already.
+        If the images have the wrong shape, or are not uint8 (for example, already scaled).
     """
     return scale(flatten(images), out)
 

@@ -40,7 +40,7 @@ class MLPHyperparameters(ClassifierHyperparameters):
     """Hyperparameters of an MLP that is trained on images."""
 
     flip: bool = flag(False, "mirror half of the training images, different ones in each epoch")
-    shift: int = count(0, "move training images by up to this many pixels, each time differently", 0, checks.MAX_SHIFT)
+    shift: int = count(0, "shift training images by up to this many pixels, differently each time", 0, checks.MAX_SHIFT)
     average_views: bool = flag(False, "predict from the mean logits of ten views of an image, moved and mirrored")
 
 
@@ -51,10 +51,10 @@ def build(hyperparameters, n_inputs=28 * 28, dtype=np.float32):
 
 
 def train(model, training, validation, hyperparameters, on_epoch=None):
-    """Train an MLP with mini-batches; it ends up with the weights that were best on validation.
+    """Train an MLP with mini-batches; it keeps the weights that were best on validation.
 
-    The loop is `model_utils.mlp_training.run_epochs`. It gets one batch of inputs at a time, so that images stay bytes
-    until they are needed.
+    The loop is `model_utils.mlp_training.run_epochs`. Images are pre-processed one batch at a time, so the
+    data set stays uint8 in memory.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def evaluate(model, split, average_views=False):
 
 
 def measure_mlp(model, splits, hyperparameters):
-    """Measure a trained MLP on images as its hyperparameters say; if it averages views, also with a single view.
+    """Measure a trained MLP on validation and test images; if it averages views, also with a single view.
 
     Returns
     -------
@@ -178,7 +178,9 @@ def _as_inputs(x, out=None):
 
 
 def _checked(model, split, part):
-    x, labels = map(np.ascontiguousarray, checks.check_split(part, split))  # batches are taken by row
+    x, labels = map(
+        np.ascontiguousarray, checks.check_split(part, split)
+    )  # gathering rows is fast in contiguous arrays
     x = _checked_inputs(model, x, f"{part} {'images' if x.dtype == np.uint8 else 'inputs'}")
     return x, checks.check_labels(labels, len(x), model.sizes[-1], name=f"{part} labels")
 
@@ -353,7 +355,7 @@ def _inspect_command(args):
 
 
 def _predict_command(args):
-    # Pillow takes memory, and only predictions of pictures need it.
+    # Imported here, because no other command needs Pillow.
     from model_utils.pictures import read_picture
 
     model, saved = load(args.folder)

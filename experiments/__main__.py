@@ -52,8 +52,8 @@ def _add_study_command(commands, name, function, text):
     group = "; or mlp or cnn, for all whose names begin with it, one after the other" if name == "run" else ""
     command.add_argument("study", help=f"one of {', '.join(STUDIES)}{group}")
     command.add_argument("--folder", type=Path, default=Path("runs/studies"), help="where the studies are kept")
-    command.add_argument("--trials", type=int, help="number of trials, if not the declared number")
-    command.add_argument("--train-size", type=int, help="number of training images, if not the declared number")
+    command.add_argument("--trials", type=int, help="number of trials, instead of the declared number")
+    command.add_argument("--train-size", type=int, help="number of training images, instead of the declared number")
     if name == "run":
         command.add_argument("--workers", type=int, default=1, help="number of processes, or of processors on Ray")
         command.add_argument("--ray-address", help="address of a Ray cluster to run on, such as auto")

@@ -24,6 +24,16 @@ def settled_on(networks, kind):
     return max(candidates, key=lambda network: network.metrics["validation"]["accuracy"])
 
 
+def headline():
+    """Return one sentence on the test accuracies of the models settled on."""
+    networks = load_networks()
+    of_mlp, of_pair = (settled_on(networks, kind).metrics["test"]["accuracy"] for kind in ("mlp", "pair"))
+    return (
+        f"The best MLP reaches a test accuracy of **{of_mlp:.4f}** on pixels, and the best pair of CNN and MLP "
+        f"**{of_pair:.4f}**."
+    )
+
+
 def results_table():
     """Return a Markdown table of the final models; those settled on are marked."""
     networks = load_networks()

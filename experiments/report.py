@@ -14,6 +14,7 @@ import cnn
 from data_preparation import CLASS_NAMES, load_splits
 from experiments import FIGURES, ROOT, cnn_steps, figures, mlp_steps, speed, steps
 from experiments.documents import (
+    headline,
     per_class_table,
     results_table,
     settings_table,
@@ -297,4 +298,5 @@ def write():
     text = build()
     write_text(REPORT, text)
     write_text(HTML, to_html(text))
+    write_between_marks(README, "headline", headline())
     write_between_marks(README, "results", results_table())

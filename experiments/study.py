@@ -1,8 +1,8 @@
 """A study in one local file: many workers take trials from it, and if one is killed, no trial is lost or done twice.
 
 Optuna suggests the trials, keeps them in SQLite and queues those that must be run again. This module adds two kinds of
-lock. Optuna's heartbeat takes a suspended process for dead, and a process that was killed before its first beat for
-alive. So the process that runs a trial holds a file lock, which the operating system releases however the process ends.
+lock. Optuna's heartbeat treats a suspended process as dead, and one that was killed before its first beat as alive.
+So the process that runs a trial holds a file lock, which the operating system releases however the process ends.
 In Optuna, two workers can also take the same trial from the queue, so one lock guards taking and ending trials.
 """
 
@@ -95,7 +95,7 @@ class Study:
         self.space = space
         self.folder, self._name = Path(folder).absolute(), name
         if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"{self.folder}: expected a folder, or a name that is free")
+            raise ValueError(f"{self.folder}: expected a folder or an unused name")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file = self.folder / f"{name}.db"
         self._lock = FileLock(self.folder / f"{name}.lock")

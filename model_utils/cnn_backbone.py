@@ -29,12 +29,14 @@ class BackboneHyperparameters(Hyperparameters):
     dropout: float = number(0.3, "share of features dropped before the backbone's own head, in training", high=1)
     label_smoothing: float = number(0.1, "share of each target spread evenly over all classes", high=1)
     learning_rate: float = number(0.005, "peak learning rate of AdamW, on a cosine schedule with warm-up")
-    weight_decay: float = number(0.05, "pull on the weights, but not on biases and batch norm, towards 0")
+    weight_decay: float = number(
+        0.05, "strength of the pull of the weights, but not of biases and batch norm, towards 0"
+    )
     batch_size: int = count(128, "images per step")
     epochs: int = count(24, "passes through the training split")
     patience: int = count(0, "stop after this many epochs without a better validation accuracy, 0 for never", minimum=0)
     flip: bool = flag(True, "mirror half of the training images, differently in each epoch")
-    shift: int = count(1, "move training images by up to this many pixels, differently in each epoch", 0, MAX_SHIFT)
+    shift: int = count(1, "shift training images by up to this many pixels, differently in each epoch", 0, MAX_SHIFT)
     erase: int = count(
         0,
         "blacken a square with sides of this many pixels, at random in each training image and each epoch",
@@ -59,7 +61,7 @@ class LinearHead(nn.Linear):
     """Classify features by one linear layer."""
 
     def loss(self, features, labels, label_smoothing):
-        """Return the cross-entropy, in nats, of features, shape (N, F), and the logits, shape (N, K)."""
+        """Return the cross-entropy (in nats) and the logits, shape (N, K), of features of shape (N, F)."""
         logits = self(features)
         return F.cross_entropy(logits, labels, label_smoothing=label_smoothing), logits
 
@@ -82,9 +84,9 @@ class Backbone(nn.Module):
     trained_on : dict
         Device and precision of its training, as `cnn.train` reports them; empty before.
     views : tuple of (int, int)
-        How far, in pixels down and right, the window on an image is moved for each view in its mean features.
+        Shift of each view, in pixels down and right; `mean_features` averages the views and their mirror images.
     n_at_once : int
-        Number of images in a batch when features are computed without training.
+        Batch size outside training.
     """
 
     Hyperparameters = BackboneHyperparameters
@@ -105,7 +107,7 @@ class Backbone(nn.Module):
     def mean_features(self, x):
         """Return the features, shape (N, F), of inputs, shape (N, 1, 28, 28), averaged over several views of each.
 
-        A garment that is moved by a pixel, or mirrored, is still the same garment. The views are `views` and their
+        A garment that is shifted by a pixel, or mirrored, is still the same garment. The views are `views` and their
         mirror images.
         """
         views = self.moved_and_mirrored(x)
@@ -218,7 +220,7 @@ class CNNHyperparameters(BackboneHyperparameters):
 class CNNBackbone(Backbone):
     """Convolution layers, each with max pooling and ReLU, then a fully connected layer that gives the features.
 
-    Pooling comes before ReLU, so that ReLU works on a map that is smaller by the square of the stride. Without batch
+    Pooling comes before ReLU, so that ReLU works on a map with fewer values, by the square of the stride. Without batch
     normalisation, both orders give the same result, because ReLU keeps the order of numbers: the largest of several
     values after ReLU is the ReLU of the largest. Batch normalisation (S. Ioffe, C. Szegedy, 2015) comes between the
     two, so it takes its mean and variance from the smaller map, and the result depends on the order.
@@ -287,13 +289,13 @@ class CNNBackbone(Backbone):
 def _convolution_layer(n_in, n_out, kernel_size, pool_size, pool_stride, map_size, batch_norm):
     """Convolution, max pooling, batch normalisation and ReLU, as a Sequential whose parts have these names."""
     parts = OrderedDict()
-    if kernel_size % 2 == 0:  # zeros around a map, so that a kernel of even size keeps it
+    if kernel_size % 2 == 0:  # zeros around a map, so that an even kernel keeps its size
         before, after = kernel_size // 2 - 1, kernel_size // 2
         parts["padding"] = nn.ZeroPad2d((before, after, before, after))
     padding = kernel_size // 2 if kernel_size % 2 else 0
     # Batch norm subtracts the mean, and so cancels any bias before it. It adds a bias of its own.
     parts["convolution"] = nn.Conv2d(n_in, n_out, kernel_size, padding=padding, bias=not batch_norm)
-    # What the windows reach beyond the map is shared out to both sides; the larger half comes last.
+    # Split what the windows reach beyond the map between both sides, the larger half at the end.
     beyond = (math.ceil(map_size / pool_stride) - 1) * pool_stride + pool_size - map_size
     parts["pool"] = nn.MaxPool2d(pool_size, pool_stride, padding=max(0, beyond) // 2, ceil_mode=True)
     if batch_norm:

@@ -213,7 +213,7 @@ def save_or_rescue(save, folder):
             elsewhere = Path(tempfile.mkdtemp()) / folder.name
             save(elsewhere)
         except (NotSavedError, OSError) as again:
-            raise NotSavedError(f"{error}, nor elsewhere: {again}") from again
+            raise NotSavedError(f"{error}; saving it elsewhere failed, too: {again}") from again
         raise NotSavedError(f"{error}; it is in {elsewhere} instead: move it from there") from error
 
 
@@ -248,7 +248,8 @@ def report_accuracy(program, accuracy, saved, n_images):
     agrees = abs(accuracy - stored) <= max(ACCURACY_TOLERANCE, 1 / n_images)
     if not agrees:
         print(
-            f"{program}: the stored test accuracy is {stored:.4f}: the weights are not those measured", file=sys.stderr
+            f"{program}: the stored test accuracy is {stored:.4f}, so these are not the weights that were measured",
+            file=sys.stderr,
         )
     print(f"{n_images:,} test images")
     print(f"test accuracy {accuracy:.4f}")

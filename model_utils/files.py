@@ -61,7 +61,7 @@ def check_regular(path):
     check_path("path", path)
     path = Path(path).resolve()
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: expected a file, or a name that is free, not a folder or a device")
+        raise ValueError(f"{path}: expected a file or an unused name, got a folder or a device")
     return path
 
 

@@ -21,10 +21,10 @@ def initial_std(fan_in, fan_out, init):
     Parameters
     ----------
     fan_in, fan_out : int
-        How many inputs a unit of the layer reads, and how many units read one of its inputs.
+        Number of inputs of the layer, and number of its units.
     init : {"random", "Xavier", "He"}
-        0.01 whatever the layer's size; sqrt(2 / (fan_in + fan_out)), which keeps the variance of signals and gradients
-        for a linear layer [1]_; sqrt(2 / fan_in), which makes up for ReLU setting half of its inputs to zero [2]_.
+        random: 0.01. Xavier: sqrt(2 / (fan_in + fan_out)), which keeps the variance of signals and gradients in a
+        linear layer [1]_. He: sqrt(2 / fan_in), which makes up for ReLU setting half of its inputs to zero [2]_.
 
     References
     ----------
@@ -104,7 +104,7 @@ ACTIVATIONS = {
 
 
 def draw_dropout_mask(mask, dropout, rng):
-    """Fill `mask`, shape (N, H), with 0 at probability `dropout` and with 1 / (1 - dropout) elsewhere.
+    """Fill `mask`, shape (N, H), with 0, with probability `dropout`, or else with 1 / (1 - dropout).
 
     Inverted dropout (Srivastava et al., 2014): multiplying by the mask keeps the expected activation, so that nothing
     has to be rescaled when the trained network predicts. The backward pass is a multiplication by the same mask.

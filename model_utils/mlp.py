@@ -58,12 +58,12 @@ class MLP:
     Attributes
     ----------
     parameters, gradients : ndarray, shape (P,)
-        Everything that is learned, and the gradient of the loss with respect to it, each in one flat vector: an
-        optimizer updates it in one go. The weights come first.
+        All parameters, and the gradient of the loss with respect to them, each as one flat vector, so that an optimizer
+        updates everything at once. The weights come first.
     W, b, dW, db : list of ndarray
         Per layer, of shapes (D_l, H_l) and (H_l,): views into the flat vectors.
     layer_inputs : list of ndarray or None
-        a_0 ... a_(m-1) of the last forward pass in training mode, for `backward`; None after any other.
+        a_0 ... a_(m-1) of the last forward pass in training mode, for `backward`; None after a pass for prediction.
 
     Raises
     ------
@@ -83,7 +83,7 @@ class MLP:
         seed=0,
         dtype=np.float32,
     ):
-        # Checked here too, since an MLP can be made without the hyperparameters that check themselves.
+        # Checked here too, because an MLP can also be made without a hyperparameters object.
         check_count("n_inputs", n_inputs, 1, MAX_UNITS)
         check_counts("hidden_sizes", hidden_sizes)
         check_count("n_classes", n_classes, 2, MAX_UNITS)
@@ -111,7 +111,7 @@ class MLP:
             norm.gamma[:] = 1
 
     def _take_vectors(self, parameters, gradients):
-        """Use these flat vectors, shape (P,), for what is learned: make the arrays of the layers views of them."""
+        """Store parameters and gradients in these vectors, shape (P,); the layers' arrays become views of them."""
         shapes = parameter_shapes(self.sizes, self.batch_norm)
         self.parameters, self.gradients = parameters, gradients
         self.named_parameters = _views(parameters, shapes)
@@ -192,7 +192,7 @@ class MLP:
         dlogits : ndarray of float, shape (N, K)
             d(loss)/d(logits) for the batch that `forward(x, training=True)` saw last.
         return_dx : bool
-            Also return the gradient with respect to the inputs, so that whatever computed them can learn from it.
+            Also return the gradient with respect to the inputs, so that a network in front of this one can learn.
 
         Returns
         -------
@@ -304,7 +304,7 @@ class MLP:
             norm.running_mean, norm.running_var = (np.require(array, requirements="W") for array in arrays)
 
     def __repr__(self):
-        """Return a line for each step, with its formula, shape and number of parameters."""
+        """Return a line for each layer, with its formula, shape and number of parameters."""
         affine = "gamma{l} x_hat(a{k} W{l}) + b{l}" if self.batch_norm else "a{k} W{l} + b{l}"
         dropout = f", dropout {self.dropout}" if self.dropout else ""
         counts = [W.size + b.size for W, b in zip(self.W, self.b, strict=True)]
@@ -324,7 +324,7 @@ class MLP:
 
     def _checked(self, x, finite):
         """Check the inputs of `forward`; return them in the network's own dtype."""
-        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is found below
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is caught below
             x = check_inputs(x, self.sizes[0], finite=False).astype(self.dtype, copy=False)
         if finite:
             check_all_finite("x", x)

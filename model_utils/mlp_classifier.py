@@ -17,7 +17,7 @@ from model_utils.mlp_training import ClassifierHyperparameters, build, optimizer
 from model_utils.training import check_batches
 
 _BALANCED = "balanced"
-_OF_NETWORK = ("activation", "dropout", "batch_norm")  # besides its sizes, what stays as it was built
+_OF_NETWORK = ("activation", "dropout", "batch_norm")  # what cannot change after the network is built, like its sizes
 
 
 class MLPClassifier(ClassifierMixin, BaseEstimator):
@@ -33,11 +33,11 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     optimizer            solver
     learning_rate        learning_rate_init
     schedule             learning_rate
-    weight_decay         alpha, which a step there divides by its batch size
+    weight_decay         alpha, which is divided by the batch size there
     epochs               max_iter
     validation_fraction  validation_fraction, with early_stopping=True
     patience             n_iter_no_change, with early_stopping=True
-    seed                 random_state; always a number, and no ensemble sets it
+    seed                 random_state; here an integer, which no ensemble sets
     batch_size           batch_size
     warm_start           warm_start
     ===================  =======================================================
@@ -201,7 +201,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         h = replace(h, epochs=1, seed=(h.seed + len(self.history_)) % (MAX_SEED + 1))
         try:
             self._learn((X, np.searchsorted(expected, y), weights), None, h)
-        except BaseException:  # the weights are those before this call again, and the optimizer starts afresh
+        except BaseException:  # back to the weights before this call, with a new optimizer
             self._optimizer = optimizer_of(self.model_, h)
             raise
         return self
@@ -250,7 +250,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         found = {"hidden_sizes": model.sizes[1:-1]} | {name: getattr(model, name) for name in _OF_NETWORK}
         for name, value in found.items():
             if getattr(h, name) != value:
-                raise ValueError(f"{name}: expected {value}, as the network was built, got {getattr(h, name)}")
+                raise ValueError(f"{name}: expected {value}, with which the network was built, got {getattr(h, name)}")
 
     def _weights(self, y, classes, sample_weight):
         """Return the weight of each sample, shape (N,): the caller's weight times the weight of the class."""
@@ -283,7 +283,9 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
                 np.arange(len(X)), test_size=self.validation_fraction, stratify=labels, random_state=h.seed
             )
         except ValueError as error:
-            raise ValueError(f"validation_fraction: {self.validation_fraction} does not suit y ({error})") from error
+            raise ValueError(
+                f"validation_fraction: {self.validation_fraction} cannot be used with this y ({error})"
+            ) from error
         check_batches(h.batch_norm, h.batch_size, len(parts[0]))
         named = zip(parts, ("some training sample", "some validation sample"), strict=True)
         return [(X[rows], labels[rows], _relative(_not_all_zero(weights[rows], where))) for rows, where in named]

@@ -10,7 +10,7 @@ from model_utils.optimizers import SCHEDULES, clip_gradients
 
 
 class _LossByHand(torch.autograd.Function):
-    """Compute the loss in NumPy, and its gradient: what autograd needs from the MLP."""
+    """Let autograd use the hand-written loss and its gradient."""
 
     @staticmethod
     def forward(ctx, features, labels, mlp, objective, label_smoothing):
@@ -53,7 +53,7 @@ class MLPHead(nn.Module):
         self.register_buffer("averages", torch.from_numpy(self._optimizer.averages))
         self.register_buffer("n_steps", torch.zeros((), dtype=torch.int64))
 
-    @np.errstate(over="ignore", invalid="ignore")  # these lead to NaN, which ends training with an error
+    @np.errstate(over="ignore", invalid="ignore")  # both lead to NaN, and training then stops with an error
     def loss(self, features, labels, label_smoothing):
         """Return the loss of features, float of shape (N, F), and the logits, shape (N, K)."""
         return _LossByHand.apply(

@@ -32,7 +32,7 @@ class ClassifierHyperparameters(Hyperparameters):
     optimizer: str = choice("momentum", "update rule", OPTIMIZERS)
     learning_rate: float = number(0.05, "step size, before the schedule")
     schedule: str = choice("constant", "schedule of the learning rate", SCHEDULES)
-    weight_decay: float = number(0.0, "pull on the weights, but not on the biases, towards 0")
+    weight_decay: float = number(0.0, "strength of the pull of the weights, but not of the biases, towards 0")
     clip_norm: float = number(0.0, "largest gradient norm allowed, 0 for no limit")
     batch_size: int = count(128, "images per step")
     epochs: int = count(10, "passes through the training split")
@@ -105,7 +105,7 @@ def run_epochs(model, batches, n_train, validate, hyperparameters, on_epoch=None
     objective = partial(OBJECTIVES[h.objective], label_smoothing=h.label_smoothing)
     optimizer = optimizer or optimizer_of(model, h)
     schedule = SCHEDULES[h.schedule]
-    rng = np.random.default_rng([h.seed, 1])  # apart from the model's own stream
+    rng = np.random.default_rng([h.seed, 1])  # a random stream separate from the model's
     steps_per_epoch = -(-n_train // h.batch_size)
     history, best_state = [], model.state()
     try:

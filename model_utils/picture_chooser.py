@@ -1,4 +1,4 @@
-"""Show what a model takes your own picture for; choose it in a notebook's widget, or give its path."""
+"""Classify a picture of your own: choose it in a notebook's widget, or give its path."""
 
 import html
 import io

@@ -65,7 +65,7 @@ def _check_size(size):
     if size[0] * size[1] > MAX_PIXELS:
         raise ValueError(f"{n_pixels} are more than {MAX_PIXELS:,}")
     if max(size) > 28 * min(size):
-        raise ValueError(f"{n_pixels} are more than 28 times as long as wide: at 28 x 28 nothing would be left")
+        raise ValueError(f"{n_pixels} are more than 28 times as long as wide, so nothing would be left at 28 x 28")
 
 
 def _check_depth(picture):
@@ -74,7 +74,9 @@ def _check_depth(picture):
         tags = picture.tag_v2
         bits, sample_format = (tags.get(tag, (1,))[0] for tag in (BITS, SAMPLE_FORMAT))
         if (bits, sample_format, tags.get(PHOTOMETRIC)) not in DEEP_TIFFS:
-            raise ValueError(f"grey of {bits} bits whose white is unknown; save it with 8 or 16 bits, black as 0")
+            raise ValueError(
+                f"{bits}-bit grey whose white is unknown; save it as 8-bit or 16-bit grey, with black as 0"
+            )
 
 
 def _grey_image(picture, invert):

@@ -177,7 +177,7 @@ def confusion_matrix(matrix, class_names):
     Parameters
     ----------
     matrix : array-like of int, shape (K, K)
-        Row t, column p: number of images of class t that were taken for class p.
+        Row t, column p: number of images of class t that were classified as class p.
     """
     matrix = np.asarray(matrix)
     shares = matrix / matrix.sum(axis=1, keepdims=True)
@@ -350,6 +350,6 @@ def later(values):
 
 
 def frame(axes, values):
-    """Fit the vertical axis to these values, so that a first epoch far off does not squeeze all others."""
+    """Fit the vertical axis to these values, so that an extreme first epoch does not flatten all others."""
     margin = 0.05 * (np.nanmax(values) - np.nanmin(values)) or 0.01
     axes.set_ylim(np.nanmin(values) - margin, np.nanmax(values) + margin)

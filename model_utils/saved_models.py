@@ -108,7 +108,7 @@ class SavedModel(NamedTuple):
 
 @contextlib.contextmanager
 def naming(path, trouble, error_type=SavedModelError):
-    """Turn any error in the block into a SavedModelError that names the path and the trouble.
+    """Turn any error in the block into a SavedModelError that names the path and the problem.
 
     An ImportError is left as it is: a package is missing then, not a part of the saved model.
     """
@@ -327,7 +327,7 @@ def _read_version(place, names):
 def _read_bytes(path):
     with naming(path, "cannot be read"):
         if not path.is_file():
-            raise SavedModelError(f"{path}: missing; a saved model has this file")
+            raise SavedModelError(f"{path}: missing; every saved model needs this file")
         return path.read_bytes()
 
 
@@ -345,4 +345,4 @@ def _check_epochs(saved):
             raise ValueError(f"expected the epochs from 1 to {n}, each once")
     best = {part: best_epoch(rows)["epoch"] for part, rows in parts.items() if rows}
     if saved.description.get("best_epoch", best) not in (best, best.get(None)):
-        raise ValueError(f"expected a best epoch other than {saved.description['best_epoch']}")
+        raise ValueError(f"expected best_epoch {best.get(None, best)}, got {saved.description['best_epoch']}")

@@ -29,7 +29,7 @@ def check_batches(batch_norm, batch_size, n_samples):
     """Raise a ValueError if batch normalisation would meet a batch of one sample, which has no variance."""
     if batch_norm and (n_samples % batch_size == 1 or batch_size == 1):
         raise ValueError(
-            "batch_size: expected one that leaves no sample alone for batch normalisation, "
+            "batch_size: expected one that leaves no batch of a single sample, for batch normalisation, "
             f"got {batch_size} for {n_samples:,}"
         )
 
@@ -93,7 +93,7 @@ def measure(logits, labels, class_names):
     -------
     dict
         accuracy; cross_entropy in nats; macro means of precision, recall and f1; per_class, the same three by class
-        name; confusion_matrix, where row t, column p counts images of class t that were taken for p; n_images.
+        name; confusion_matrix, where row t, column p counts images of class t that were classified as p; n_images.
 
     Raises
     ------

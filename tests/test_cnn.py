@@ -225,7 +225,9 @@ def test_a_checkpoint_of_another_training_is_refused(splits, few, tmp_path):
 @pytest.mark.q3b
 def test_a_batch_of_one_image_is_refused(splits, few):
     odd = Split(few.images[:129], few.labels[:129])
-    with pytest.raises(ValueError, match=r"batch_size: expected one that leaves no sample alone .* got 64 for 129"):
+    with pytest.raises(
+        ValueError, match=r"batch_size: expected one that leaves no batch of a single sample, .* got 64 for 129"
+    ):
         cnn.train(cnn.build(SMALL), odd, splits.validation, SMALL)
     without_norm = replace(SMALL, batch_norm=False, epochs=1)
     assert len(cnn.train(cnn.build(without_norm), odd, splits.validation, without_norm)) == 1
@@ -497,7 +499,7 @@ def test_evaluate_ends_with_the_accuracy_and_checks_it(saved_folder, tmp_path, c
     saved.metrics["test"]["accuracy"] += 0.01
     save_model(tmp_path / "changed", saved)
     assert cnn.main(["evaluate", str(tmp_path / "changed"), "--device", "cpu"]) == 1
-    assert "the weights are not those measured" in capsys.readouterr().err
+    assert "these are not the weights that were measured" in capsys.readouterr().err
 
 
 def test_inspect_shows_layers_and_metrics(saved_folder, capsys):
@@ -546,7 +548,10 @@ def test_export_writes_a_file_or_names_the_packages_it_needs(saved_folder, tmp_p
         (train_small(mlp_dropout=1.5), "dropout: expected a number from 0 to below 1"),
         (train_small(train_size=70_000), "train, validation, test: expected at most"),
         (train_small("--resume"), "no training run to resume"),
-        (train_small("--mlp-batch-norm", mlp_batch_size=1), "batch_size: expected one that leaves no sample alone"),
+        (
+            train_small("--mlp-batch-norm", mlp_batch_size=1),
+            "batch_size: expected one that leaves no batch of a single sample",
+        ),
         (["train", "--backbone", "lenet6"], "backbone: expected one of cnn5, lenet5, "),
         (
             ["train", "--backbone", "lenet5", "--channels", "6", "16"],

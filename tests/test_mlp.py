@@ -601,4 +601,6 @@ def test_a_full_disk_costs_neither_the_trained_model_nor_the_old_one(run, train_
     full_disk(tmp_path / "elsewhere")
     status, printed = train_small(*options, "--overwrite")
     assert status == 1
-    assert re.fullmatch(r"mlp\.py: .+: not saved .*, nor elsewhere: .+: not saved \(.*No space left.*\n", printed.err)
+    assert re.fullmatch(
+        r"mlp\.py: .+: not saved .*; saving it elsewhere failed, too: .+: not saved \(.*No space left.*\n", printed.err
+    )

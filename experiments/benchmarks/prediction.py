@@ -48,7 +48,7 @@ def best_pair():
 
 
 def mlp_by_hand():
-    """Return a function that predicts with the MLP by hand, from one view of each image."""
+    """Return a function that predicts with the hand-written MLP, from one view of each image."""
     model = best_mlp()
     return lambda images: model.predict_logits(preprocess(images))
 

@@ -184,11 +184,11 @@ def torchvision_state(weights):
     try:
         return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except pickle.UnpicklingError as error:
-        raise WeightsError(f"{path}: holds something other than tensors, and is not trusted") from error
+        raise WeightsError(f"{path}: holds something other than tensors, so it was not loaded") from error
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash raises a RuntimeError
         raise WeightsError(
-            f"{path}: missing, and the download failed ({error}). Fetch {weights.url} on a machine that can, put "
-            "it there, and try again"
+            f"{path}: missing, and the download failed ({error}). Fetch {weights.url} on a machine "
+            "with internet access, put it there, and try again"
         ) from error
 
 

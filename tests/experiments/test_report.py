@@ -19,6 +19,7 @@ REPORT = (ROOT / "REPORT.md").read_text(encoding="utf-8")
 @pytest.mark.acceptance
 def test_readme_shows_the_stored_results():
     assert f"<!-- results -->\n{documents.results_table()}\n<!-- /results -->" in README, "run make report"
+    assert f"<!-- headline -->\n{documents.headline()}\n<!-- /headline -->" in README, "run make report"
 
 
 @pytest.mark.acceptance

@@ -292,7 +292,7 @@ class Malicious:
 def test_a_pickle_of_anything_but_tensors_is_refused(cache, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     weights, path = put_in_cache(cache, {"w": Malicious()})
-    with pytest.raises(imagenet.WeightsError, match=f"{re.escape(str(path))}: holds something other .* not trusted$"):
+    with pytest.raises(imagenet.WeightsError, match=f"{re.escape(str(path))}: holds something other .* not loaded$"):
         imagenet.torchvision_state(weights)
     assert not (tmp_path / "this_must_never_be_made").exists()
 

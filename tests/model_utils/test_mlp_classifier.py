@@ -266,7 +266,7 @@ def test_a_network_that_goes_on_is_the_one_that_was_built(changed):
     (name,) = changed
     estimator = MLPClassifier(**WHOLE, epochs=1, warm_start=True).fit(X, Y).set_params(**changed)
     for go_on in (estimator.fit, estimator.partial_fit):
-        with pytest.raises(ValueError, match=f"{name}: expected .*, as the network was built"):
+        with pytest.raises(ValueError, match=f"{name}: expected .*, with which the network was built"):
             go_on(X, Y)
 
 
@@ -333,7 +333,7 @@ def test_a_grid_search_finds_the_setting_that_learns():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"validation_fraction": 0.01}, "validation_fraction: 0.01 does not suit y"),
+        ({"validation_fraction": 0.01}, "validation_fraction: 0.01 cannot be used with this y"),
         ({"class_weight": {1: -2.0}}, "class_weight: expected"),
         ({"hidden_sizes": (0,)}, "hidden_sizes: expected"),
         ({"activation": "gelu"}, "activation: expected"),
