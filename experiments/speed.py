@@ -91,8 +91,8 @@ def _race_text(rows):
         f"times as long each library takes. All take turns; the values are medians of {rows['round'].max()} rounds. "
         f'"Floor" is the share of that epoch that its matrix products take. Versions: NumPy '
         f"{versions['numpy']}; {names}.\n\n{table}\n\n"
-        f"Compared with eager PyTorch, an epoch of the hand-written MLP is {statistics.geometric_mean(eager):.2f} times as fast in the "
-        f"geometric mean of the {len(cells)} cells, {min(eager):.2f} times in the worst cell. Compared with the "
+        f"Compared with eager PyTorch, an epoch of the hand-written MLP is {statistics.geometric_mean(eager):.2f} times "
+        f"as fast in the geometric mean of the {len(cells)} cells, {min(eager):.2f} times in the worst cell. Compared with the "
         f"fastest rival in each cell, it is {statistics.geometric_mean(fastest):.2f} times as fast in the geometric "
         f"mean, {min(fastest):.2f} times in the worst cell."
     )
@@ -147,8 +147,8 @@ def cnn_accuracy_text(path=cnn_accuracy.STORED):
     ours, usual = rows[rows["contestant"] == "ours"].iloc[0], rows[rows["contestant"] == "usual"]
     last = usual.loc[usual["epoch"].idxmax()]
     text = (
-        f"With the hand-written MLP on its features, the same backbone reaches a test accuracy of {ours['accuracy']:.4f} "
-        f"after {ours['seconds']:.0f} s of training on {machine(rows)}. "
+        f"With the hand-written MLP on its features, the same backbone reaches a test accuracy of "
+        f"{ours['accuracy']:.4f} after {ours['seconds']:.0f} s of training on {machine(rows)}. "
     )
     if last["accuracy"] >= cnn_accuracy.GOAL:
         return text + f"The usual loop reaches {last['accuracy']:.4f} after {last['seconds']:.0f} s (one run each)."

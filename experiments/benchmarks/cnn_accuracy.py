@@ -1,4 +1,4 @@
-"""Measure how long the usual loop, and `cnn.py` with the hand-written MLP, take to reach 0.93 test accuracy: make bench.
+"""Measure how long the usual loop and `cnn.py` with the hand-written MLP take to a test accuracy of 0.93: make bench.
 
 The usual loop of `cnn_epoch` is measured on the test images after each epoch, and stops at 0.93 or after
 `USUAL_EPOCHS`. `cnn.py` trains a pair end to end for the twelve epochs of the notebook, without using the test images.
