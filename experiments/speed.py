@@ -91,10 +91,10 @@ def _race_text(rows):
         f"times as long each library takes. All take turns; the values are medians of {rows['round'].max()} rounds. "
         f'"Floor" is the share of that epoch that its matrix products take. Versions: NumPy '
         f"{versions['numpy']}; {names}.\n\n{table}\n\n"
-        f"Compared with eager PyTorch, an epoch of the hand-written MLP is {statistics.geometric_mean(eager):.2f} times "
-        f"as fast in the geometric mean of the {len(cells)} cells, {min(eager):.2f} times in the worst cell. Compared with the "
-        f"fastest rival in each cell, it is {statistics.geometric_mean(fastest):.2f} times as fast in the geometric "
-        f"mean, {min(fastest):.2f} times in the worst cell."
+        f"Compared with eager PyTorch, an epoch of the hand-written MLP is {statistics.geometric_mean(eager):.2f} "
+        f"times as fast in the geometric mean of the {len(cells)} cells, {min(eager):.2f} times in the worst cell. "
+        f"Compared with the fastest rival in each cell, it is {statistics.geometric_mean(fastest):.2f} times as fast in "
+        f"the geometric mean, {min(fastest):.2f} times in the worst cell."
     )
 
 
