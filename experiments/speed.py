@@ -93,8 +93,8 @@ def _race_text(rows):
         f"{versions['numpy']}; {names}.\n\n{table}\n\n"
         f"Compared with eager PyTorch, an epoch of the hand-written MLP is {statistics.geometric_mean(eager):.2f} "
         f"times as fast in the geometric mean of the {len(cells)} cells, {min(eager):.2f} times in the worst cell. "
-        f"Compared with the fastest rival in each cell, it is {statistics.geometric_mean(fastest):.2f} times as fast in "
-        f"the geometric mean, {min(fastest):.2f} times in the worst cell."
+        f"Compared with the fastest rival in each cell, it is {statistics.geometric_mean(fastest):.2f} times as fast "
+        f"in the geometric mean, {min(fastest):.2f} times in the worst cell."
     )
 
 
