@@ -55,7 +55,7 @@ def labelled_points(points, xlabel, ylabel):
             style = {"ha": "left" if right > 0 else "right", "va": "bottom" if up > 0 else "top", "fontsize": 8}
             text = axes.annotate(name, position, (right, up), textcoords="offset points", **style)
             text.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5})
-            box = text.get_window_extent()
+            box = text.get_window_extent().padded(4)
             is_inside = axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1)
             if (is_inside and not box.count_overlaps(taken)) or (right, up) == places[-1]:
                 break

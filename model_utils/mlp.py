@@ -216,9 +216,9 @@ class MLP:
 
         dz = np.asarray(dlogits, self.dtype)  # (N, K)
         for l in reversed(range(len(self.W))):
-            a = self.layer_inputs[l]  # (N, D), what this layer was fed
+            a = self.layer_inputs[l]  # (N, D), this layer's input
             np.sum(dz, axis=0, out=self.db[l])  # (H,)    db = sum_n dz_n
-            if self.batch_norm and l < len(self.norms):
+            if l < len(self.norms):
                 self.norms[l].backward(dz)  # (N, H)  through z = gamma x_hat(a W) + b, down to a W
             np.matmul(a.T, dz, out=self.dW[l])  # (D, H)  dW = a^T dz
             if l == 0:

@@ -119,6 +119,8 @@ def descent(paths, loss, limits):
         ax.plot(*path[0], "o", color="tab:green")
         ax.plot(0, 0, "*", color="tab:red", markersize=10)
         ax.set_title(title, fontsize=9)
+    figure.supxlabel("first parameter", fontsize=9)
+    figure.supylabel("second parameter", fontsize=9)
     return figure
 
 
@@ -168,6 +170,7 @@ def predictions(images, labels, probabilities, class_names):
         bottom.set(xlim=(0, 1), xticks=(0, 1), yticks=[])
         bottom.invert_yaxis()
     bars[0].set_yticks(range(len(class_names)), class_names, fontsize=8)
+    figure.supxlabel("probability", fontsize=9)
     return figure
 
 
@@ -318,9 +321,14 @@ def feature_maps(image, maps, n=12):
         for ax, channel in zip(row, strongest, strict=False):
             show_image(ax, layer_maps[channel], cmap="magma", vmin=0, vmax=layer_maps.max())
         channels, height, width = layer_maps.shape
-        row[0].axis("on")
-        row[0].set_ylabel(
-            f"layer {l}\n{channels} maps, {height} x {width}", rotation=0, ha="right", va="center", fontsize=8
+        row[0].text(
+            -0.15,
+            0.5,
+            f"layer {l}\n{channels} maps, {height} x {width}",
+            transform=row[0].transAxes,
+            ha="right",
+            va="center",
+            fontsize=8,
         )
     return figure
 

@@ -105,6 +105,20 @@ def test_the_longer_ranking_has_the_first_four_and_the_last_two_of_the_shorter_o
     assert set(cnn_steps.RANKING.choices) == {*ranking[:4], *ranking[-2:]}
 
 
+@pytest.mark.q3b
+@pytest.mark.acceptance
+def test_what_is_said_of_the_three_rankings_holds():
+    """3 x 3 kernels lead and halved numbers are last; after six epochs the network of question 3a is level."""
+    for step in (cnn_steps.ARCHITECTURE, cnn_steps.REPEATED, cnn_steps.RANKING):
+        accuracies = {name: step.accuracies()[name] for name in cnn_steps.RANKING.choices}
+        ranking = sorted(accuracies, key=lambda name: -statistics.mean(accuracies[name]))
+        assert all(name.endswith(", 3 x 3") for name in ranking[:3])
+        assert all(name.startswith("halved") for name in ranking[-2:])
+        best, network = (accuracies[name] for name in (ranking[0], cnn_steps.ARCHITECTURE.decided))
+        lead = statistics.mean(best) - statistics.mean(network)
+        assert (lead <= 2 * steps.standard_error(best, network)) == (step is not cnn_steps.RANKING)
+
+
 @pytest.mark.q3c
 @pytest.mark.acceptance
 def test_the_initial_weights_were_trained_for_longer_at_their_best_rates():
