@@ -228,9 +228,9 @@ STUDIES["cnn_training"] = Experiment(
     finish=cnn_steps.finish_training,
 )
 STUDIES["cnn_final"] = Experiment(
-    _grid(model=cnn_steps.FINALS, seed=SEEDS),
+    _grid(model=cnn_steps.COMPARED, seed=SEEDS),
     CNNHyperparameters(),
-    lambda parameters: cnn_steps.FINALS[parameters["model"]].changed() | {"seed": parameters["seed"]},
+    lambda parameters: cnn_steps.COMPARED[parameters["model"]].changed() | {"seed": parameters["seed"]},
     cnn_steps.FINAL_TRAIN_SIZE,
     finish=cnn_steps.finish_final,
 )

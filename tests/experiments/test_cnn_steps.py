@@ -11,7 +11,8 @@ import pytest
 import cnn
 import mlp
 from data_preparation import Split
-from experiments import MODELS, cnn_steps, steps
+from experiments import MODELS, RESULTS, cnn_steps, steps
+from experiments.stored import read_rows
 from model_utils.layer_table import layer_table
 from model_utils.pair import Pair
 
@@ -41,12 +42,21 @@ def test_the_networks_of_question_3b_keep_to_their_plans():
 @pytest.mark.q3d
 def test_the_final_pairs_follow_every_decision():
     network, longer, _, init, gains, large, augmentation = (step.choices[step.decided] for step in cnn_steps.STEPS)
-    first, second, third = map(asdict, cnn_steps.FINALS.values())
+    first, second, third, other = map(asdict, cnn_steps.COMPARED.values())
     assert network.items() <= first.items()
     assert {k: longer[k] for k in ("kernel_sizes", "pool_sizes", "pool_strides")}.items() <= second.items()
-    assert (large | augmentation).items() <= third.items()
-    for final in (first, second, third):
+    assert large.items() <= third.items()
+    assert (large | augmentation).items() <= other.items()
+    assert third == other | cnn_steps.STRONGER_AUGMENTATION
+    for final in (first, second, other):
         assert (init | gains | {"end_to_end": True}).items() <= final.items()
+
+
+@pytest.mark.q3d
+@pytest.mark.acceptance
+def test_the_largest_final_pair_is_the_better_one_on_validation_with_ten_views():
+    means = read_rows(RESULTS / "study_cnn_final.csv").groupby("model")["validation"].mean()
+    assert means["24-48-96-160-224"] > means["24-48-96-160-224, weaker augmentation"]
 
 
 @pytest.mark.q3b
@@ -155,6 +165,7 @@ def test_a_final_pair_is_measured_and_saved_once(tmp_path, monkeypatch, small_sp
     monkeypatch.setattr(cnn_steps, "MODELS", tmp_path)
     few = small_splits._replace(train=Split(*(part[:256] for part in small_splits.train)))
     h = replace(cnn_steps.RECIPE, channels=(4, 4, 4, 4, 4), n_features=8, epochs=1)
+    monkeypatch.setattr(cnn_steps, "FINALS", {"small": h})
     for seed, n_saved in ((1, 0), (0, 1)):
         backbone = cnn.build(replace(h, seed=seed))
         history = cnn.train(backbone, *few[:2], replace(h, seed=seed))
