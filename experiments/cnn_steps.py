@@ -157,7 +157,7 @@ INIT = Step(
     | {f"{init}, batch norm": {"init": init} for init in INITS},
     decided="Xavier, batch norm",
     reason="to be judged over longer runs",
-    rates=dict.fromkeys(INITS, (0.0005, 0.001, 0.002, 0.004))
+    rates=dict.fromkeys(INITS, (0.001, 0.002, 0.004, 0.008))
     | dict.fromkeys((f"{init}, batch norm" for init in INITS), (0.005, 0.01, 0.02, 0.04)),
 )
 # Six epochs favour what learns fast. Each at its best rate, as a pair is trained.
@@ -290,7 +290,8 @@ def large_gains():
         "30-30-30-30-30, maps 14-14-7-7-4, instead of 16-32-64-128-256": (first, other_plan),
         "5 x 5 kernels in the first two layers": (first, larger_first),
         "5 x 5 kernels in all layers": (first, larger),
-        "larger maps up to the fourth layer": (first, larger_maps),
+        "larger maps": (first, larger_end),
+        "larger maps, each ending in one value": (first, larger_maps),
         "4 x 4 values instead of one at the end of each map": (larger_maps, larger_end),
         "more kernels on the larger maps": (larger_end, more_kernels),
         "more kernels on maps 14-14-7-7-4": (other_plan, smaller_maps),

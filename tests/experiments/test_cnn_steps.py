@@ -72,6 +72,19 @@ def test_what_is_said_of_larger_maps_holds():
             assert (gain < -2 * steps.standard_error(one, other)) == (plan == "doubled numbers"), (plan, kernels)
 
 
+@pytest.mark.q3b
+@pytest.mark.acceptance
+def test_what_is_said_of_larger_networks_holds():
+    gains = {what: gain / error for what, (gain, error) in cnn_steps.large_gains().items()}  # in standard errors
+    assert gains["5 x 5 kernels in the first two layers"] < -2
+    assert gains["5 x 5 kernels in all layers"] < -2
+    assert gains["larger maps"] > 2
+    assert gains["larger maps, each ending in one value"] > 2
+    assert gains["more kernels on maps 14-14-7-7-4"] > 2
+    assert gains["larger maps instead of more kernels, at equal cost"] > 2
+    assert 0 < gains["more kernels on the larger maps"] < 2
+
+
 @pytest.mark.q3d
 @pytest.mark.acceptance
 def test_the_winner_of_question_3b_does_not_win_under_the_final_recipe():
