@@ -88,7 +88,8 @@ SIZE = Step(
     decided="512-256",
     reason="because it has little more than half the parameters of 512-512-512",
     rates=dict.fromkeys(("-".join(map(str, sizes)) or "none" for sizes in SIZES), (0.001, 0.003, 0.01))
-    | dict.fromkeys(("512-256", "512-512"), (0.0003, 0.001, 0.003, 0.01)),
+    | dict.fromkeys(("512-256", "512-512"), (0.0003, 0.001, 0.003, 0.01))
+    | dict.fromkeys(("128", "512", "512-256-128-64-32-16"), (0.001, 0.003, 0.01, 0.03)),
 )
 
 WITH_SIZE = replace(WITH_ADAM, batch_norm=True, hidden_sizes=(512, 256))
@@ -141,7 +142,6 @@ REGULARISATION_LONGER = Step(
     },
     decided="flip, shift 1, weight decay 0.1",
     reason="which does as well, and lets predictions use mirrored images, too",
-    seeds=SEEDS[:2],
 )
 
 # All decisions so far. Ten views suit a network that was trained on shifted and mirrored images.

@@ -212,7 +212,9 @@ def edges():
     """Return the choices whose best learning rate is the largest or the smallest of those tried, as text."""
     tuned = [step for step in (*mlp_steps.STEPS, *cnn_steps.STEPS) if step.rates]
     found = {step.varied: [*step.best_at_edge(max), *step.best_at_edge(min)] for step in tuned}
-    return "; ".join(f"{', '.join(choices)} ({varied})" for varied, choices in found.items() if choices)
+    return "; ".join(
+        f"{', '.join(f'*{choice}*' for choice in choices)} ({varied})" for varied, choices in found.items() if choices
+    )
 
 
 def inits_table():
