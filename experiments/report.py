@@ -137,7 +137,7 @@ def summary():
         f"{grids.size // len(cnn_steps.KERNELS)} combinations of map size and growth of the number of kernels. "
         f"{worst_plan.capitalize()} of kernels are the worst.",
         f"In the training of the pair, these steps add most: {_largest(cnn_steps.step_gains(), 3)}. In a network that "
-        f"may cost more: {_largest(cnn_steps.large_gains(), 3)}.",
+        f"may cost more: {_largest(cnn_steps.large_gains(), 2)}.",
     ]
     return "\n".join(f"- {line}" for line in lines)
 

@@ -160,7 +160,9 @@ def table(steps):
         best, worst = (pick(accuracies, key=lambda c: statistics.mean(accuracies[c])) for pick in (max, min))
         cells = [f"{choice}: {mean_and_std(accuracies[choice])}" for choice in (best, worst, step.decided)]
         cells[-1] += step.reason and f", {step.reason}"
-        rows.append((step.varied, step.base.epochs, len(step.seeds), len(step.choices), *cells))
+        epochs = {changes.get("epochs", step.base.epochs) for changes in step.choices.values()}
+        lengths = " or ".join(map(str, sorted(epochs)))
+        rows.append((step.varied, lengths, len(step.seeds), len(step.choices), *cells))
     return markdown_table(["varied", "epochs", "n", "choices", "best", "worst", "decision"], rows)
 
 
