@@ -112,8 +112,8 @@ RANKING = Step(
         )
     },
     decided="equal numbers, maps 14-14-7-7-4, 3 x 3",
-    reason="for the maps of a final pair; the next steps keep the network of question 3a, and a later one compares the "
-    "two again",
+    reason="whose map sizes one final pair uses; the next steps keep the network of question 3a, and a later step "
+    "compares the two again",
 )
 # Would other initial weights change the ranking? These are the ones that question 3c settles on.
 REPEATED = RANKING._replace(

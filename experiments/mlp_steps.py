@@ -141,7 +141,7 @@ REGULARISATION_LONGER = Step(
         "flip, shift 1, weight decay 0.1, six layers": REGULARISED | {"hidden_sizes": DEEP},
     },
     decided="flip, shift 1, weight decay 0.1",
-    reason="which is within two standard errors of it, and lets predictions use mirrored images, too",
+    reason="because it also lets predictions use mirrored images",
 )
 
 # All decisions so far. Ten views suit a network that was trained on shifted and mirrored images.

@@ -165,8 +165,8 @@ def sampled_text(name):
     }
     counts = [f"{what} {has.sum()}" for what, has in decided.items()]
     return (
-        f"TPE chose {len(chosen)} points. This many of them share each decision of the steps: {', '.join(counts)}. A "
-        "search says little about values that it rarely tries."
+        f"TPE chose {len(chosen)} points. The number of them that agree with each decision of the steps: "
+        f"{', '.join(counts)}. A search says little about values that it rarely tries."
     )
 
 

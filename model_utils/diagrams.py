@@ -11,7 +11,7 @@ def computational_graph():
     """Draw one hidden layer's computational graph: forward in black with shapes, backward in red with gradients."""
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes = figure.subplots()
-    operations = ("affine", "$f$", "affine", "softmax,\nloss")
+    operations = ("affine", "$f$", "affine", "soft-\nmax,\nloss")
     values = ("$x$", "$z_1$", "$a_1$", "$z_2$", r"$\mathcal{L}$")
     shapes = ("(N, D)", "(N, H)", "(N, H)", "(N, K)", "scalar")
     gradients = (
@@ -24,17 +24,17 @@ def computational_graph():
     parameters = {
         0: (
             "$W_1$ (D, H)",
-            "$b_1$ (H)",
+            "$b_1$ (H,)",
             r"$\mathrm{d}W_1=x^\top\mathrm{d}z_1$",
             r"$\mathrm{d}b_1=\sum_n\mathrm{d}z_1$",
         ),
         2: (
             "$W_2$ (H, K)",
-            "$b_2$ (K)",
+            "$b_2$ (K,)",
             r"$\mathrm{d}W_2=a_1^\top\mathrm{d}z_2$",
             r"$\mathrm{d}b_2=\sum_n\mathrm{d}z_2$",
         ),
-        3: ("labels (N)", "", "", ""),
+        3: ("labels (N,)", "", "", ""),
     }
     forward = {"arrowstyle": "->", "color": "black"}
     backward = {"arrowstyle": "->", "color": "tab:red"}
