@@ -112,8 +112,8 @@ RANKING = Step(
         )
     },
     decided="equal numbers, maps 14-14-7-7-4, 3 x 3",
-    reason="whose map sizes one final pair uses; the next steps keep the network of question 3a, and a later step "
-    "compares the two again",
+    reason="whose map sizes one final pair uses; the next steps keep the network of question 3a, which is as good with "
+    "the random weights of the next but one, and a later step compares the two again",
 )
 # Would other initial weights change the ranking? These are the ones that question 3c settles on.
 REPEATED = RANKING._replace(
@@ -294,7 +294,7 @@ def large_gains():
         "larger maps, each ending in one value": (first, larger_maps),
         "4 x 4 values instead of one at the end of each map": (larger_maps, larger_end),
         "more kernels on the larger maps": (larger_end, more_kernels),
-        "more kernels on maps 14-14-7-7-4": (other_plan, smaller_maps),
+        "64-96-128-176-224 instead of 30-30-30-30-30, maps 14-14-7-7-4": (other_plan, smaller_maps),
         "larger maps instead of more kernels, at equal cost": (smaller_maps, more_kernels),
     }
     return {what: steps.gain(*runs) for what, runs in compared.items()}

@@ -165,7 +165,7 @@ def sampled_text(name):
     }
     counts = [f"{what} {has.sum()}" for what, has in decided.items()]
     return (
-        f"TPE chose {len(chosen)} points. The number of them that agree with each decision of the steps: "
+        f"TPE chose {len(chosen)} points. This many of them agree with each decision of the steps: "
         f"{', '.join(counts)}. A search says little about values that it rarely tries."
     )
 

@@ -80,7 +80,7 @@ def test_what_is_said_of_larger_networks_holds():
     assert gains["5 x 5 kernels in all layers"] < -2
     assert gains["larger maps"] > 2
     assert gains["larger maps, each ending in one value"] > 2
-    assert gains["more kernels on maps 14-14-7-7-4"] > 2
+    assert gains["64-96-128-176-224 instead of 30-30-30-30-30, maps 14-14-7-7-4"] > 2
     assert gains["larger maps instead of more kernels, at equal cost"] > 2
     assert 0 < gains["more kernels on the larger maps"] < 2
 
