@@ -113,7 +113,7 @@ RANKING = Step(
     },
     decided="equal numbers, maps 14-14-7-7-4, 3 x 3",
     reason="whose map sizes one final pair uses; the next steps keep the network of question 3a, which is as good with "
-    "the random weights of the next but one, and a later step compares the two again",
+    "random initial weights, and a later step compares the two again",
 )
 # Would other initial weights change the ranking? These are the ones that question 3c settles on.
 REPEATED = RANKING._replace(
