@@ -229,8 +229,10 @@ def save(folder, pair, hyperparameters, classifier_hyperparameters, histories, s
     usage = """import cnn
 pair, saved = cnn.load(folder)
 probabilities = pair.predict_proba(images)"""
+    how = "together, end to end" if hyperparameters.end_to_end else "one after the other"
+    what = f"A backbone, and the hand-written MLP that classifies its features, trained {how}."
     command = _train_command_of(hyperparameters, classifier_hyperparameters, split)
-    save_model(folder, saved, partial(model_page.page, name, usage, command, _structure(pair), saved))
+    save_model(folder, saved, partial(model_page.page, name, what, usage, command, _structure(pair), saved))
 
 
 def _structure(pair):

@@ -362,7 +362,7 @@ def preprocess(images, out=None):
 
 
 def augment(images, rng, flip=True, shift=2):
-    """Mirror and move images at random; a garment that is mirrored or moved a little is still the same garment.
+    """Mirror and shift images at random; a garment that is mirrored or shifted a little is still the same garment.
 
     Parameters
     ----------
@@ -397,7 +397,7 @@ def augment(images, rng, flip=True, shift=2):
 
 
 def ten_views(images):
-    """Return ten views of each image: as it is, moved a pixel up, down, left and right, and all five mirrored.
+    """Return ten views of each image: as it is, shifted a pixel up, down, left and right, and all five mirrored.
 
     Parameters
     ----------
@@ -409,8 +409,8 @@ def ten_views(images):
     """
     padded = np.pad(checks.check_images(images), ((0, 0), (1, 1), (1, 1)))
     corners = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
-    moved = np.stack([padded[:, row : row + 28, column : column + 28] for row, column in corners])
-    return np.concatenate([moved, moved[..., ::-1]])
+    shifted = np.stack([padded[:, row : row + 28, column : column + 28] for row, column in corners])
+    return np.concatenate([shifted, shifted[..., ::-1]])
 
 
 def batches(x, labels, batch_size, rng):

@@ -39,9 +39,9 @@ from model_utils.training import EpochBar, TrainingDiverged, best_epoch, check_b
 class MLPHyperparameters(ClassifierHyperparameters):
     """Hyperparameters of an MLP that is trained on images."""
 
-    flip: bool = flag(False, "mirror half of the training images, different ones in each epoch")
+    flip: bool = flag(False, "mirror a random half of the training images, a new one in each epoch")
     shift: int = count(0, "shift training images by up to this many pixels, differently each time", 0, checks.MAX_SHIFT)
-    average_views: bool = flag(False, "predict from the mean logits of ten views of an image, moved and mirrored")
+    average_views: bool = flag(False, "predict from the mean logits of ten views of an image, shifted and mirrored")
 
 
 def build(hyperparameters, n_inputs=28 * 28, dtype=np.float32):
@@ -237,8 +237,9 @@ def save(folder, model, hyperparameters, history, split, metrics):
     usage = f"""import mlp
 model, saved = mlp.load(folder)
 logits = mlp.predict_logits(model, images{", average_views=True" if hyperparameters.average_views else ""})"""
+    what = "A multilayer perceptron, written by hand in NumPy."
     command = command_line.train_command("mlp.py", hyperparameters, split)
-    save_model(folder, saved, partial(model_page.page, name, usage, command, _structure(model), saved))
+    save_model(folder, saved, partial(model_page.page, name, what, usage, command, _structure(model), saved))
 
 
 def _structure(model):

@@ -55,7 +55,7 @@ def _add_study_command(commands, name, function, text):
     command.add_argument("--trials", type=int, help="number of trials, instead of the declared number")
     command.add_argument("--train-size", type=int, help="number of training images, instead of the declared number")
     if name == "run":
-        command.add_argument("--workers", type=int, default=1, help="number of processes, or of processors on Ray")
+        command.add_argument("--workers", type=int, default=1, help="number of processes, or of CPUs on Ray")
         command.add_argument("--ray-address", help="address of a Ray cluster to run on, such as auto")
     if name in ("run", "export"):
         command.add_argument("--results", type=Path, default=RESULTS, help="the folder for the table")

@@ -51,10 +51,19 @@ def results_table():
                 over_seeds,
                 f"{network.metrics['validation']['accuracy']:.4f}",
                 f"{network.description['n_parameters']:,}",
+                f"{network.description['multiply_adds'] / 1e6:,.0f}",
                 network.description["hyperparameters"]["epochs"],
             )
         )
-    header = ["model", "test accuracy", "over seeds", "validation accuracy", "parameters", "epochs"]
+    header = [
+        "model",
+        "test accuracy",
+        "over seeds",
+        "validation accuracy",
+        "parameters",
+        "million multiply-adds",
+        "epochs",
+    ]
     return markdown_table(header, rows)
 
 
@@ -103,9 +112,9 @@ def per_class_table(networks):
     names = ("precision", "recall", "f1")
     tests = [network.metrics["test"] for network in networks]
     rows = [
-        [label, *(f"{test['per_class'][label][name]:.4f}" for test in tests for name in names)] for label in CLASS_NAMES
+        [label, *(f"{test['per_class'][label][name]:.3f}" for test in tests for name in names)] for label in CLASS_NAMES
     ]
-    rows.append(["macro mean", *(f"{test[name]:.4f}" for test in tests for name in names)])
+    rows.append(["macro mean", *(f"{test[name]:.3f}" for test in tests for name in names)])
     kinds = [network.description["kind"].replace("mlp", "MLP") for network in networks]
     header = [f"{kind}: {name.replace('f1', 'F1')}" for kind in kinds for name in names]
     return markdown_table(["class", *header], rows)

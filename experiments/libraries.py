@@ -23,7 +23,7 @@ from model_utils.training import EpochBar
 STORED = RESULTS / "libraries.csv"
 # The `rivals` that train the same network.
 LIBRARIES = ("pytorch", "keras", "scikit_learn")
-# The networks of the hand-ins: one hidden layer, two, and two wider ones.
+# The networks of typical submissions: one hidden layer, two, and two wider ones.
 SHAPES = ((784, 128, 10), (784, 128, 64, 10), (784, 256, 128, 10))
 EPOCHS, BATCH_SIZE = 10, 128
 
@@ -141,14 +141,14 @@ def compare(path=STORED, splits=None, shapes=SHAPES, epochs=EPOCHS):
 def libraries_table(path=STORED):
     """Return a Markdown table of the same MLP in several libraries, and of scikit-learn's own classifiers."""
     return markdown_table(
-        ["network", "system", "validation accuracy", "test accuracy", "seconds an epoch"],
+        ["network", "system", "validation accuracy", "test accuracy", "seconds per epoch"],
         [
             (
                 row["network"],
                 f"{row['system']} {row['version']}",
                 f"{row['validation_accuracy']:.4f}",
                 f"{row['test_accuracy']:.4f}",
-                f"{row['seconds']:.2f}" + ("" if row["epochs"] else " in all"),
+                f"{row['seconds']:.2f}" + ("" if row["epochs"] else " in total"),
             )
             for row in read_rows(path).to_dict("records")
         ],

@@ -13,7 +13,7 @@ from experiments import ROOT
 
 
 def measured_where():
-    """Return the processor, the threads, NumPy's kernels, the commit and the date."""
+    """Return the CPU, the threads, NumPy's kernels, the commit and the date."""
     return {
         "processor": processor_name(),
         "threads": torch.get_num_threads(),
@@ -28,7 +28,7 @@ INSTRUCTION_SETS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "bfloat
 
 
 def processor_name():
-    """Return the processor's name; on Linux with family, model and instruction sets, as several can share a name."""
+    """Return the CPU's name; on Linux with family, model and instruction sets, as several can share a name."""
     cpuinfo = Path("/proc/cpuinfo")
     facts = dict(re.findall(r"^(.*?)\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE)) if cpuinfo.exists() else {}
     if "model name" not in facts:
@@ -39,7 +39,7 @@ def processor_name():
 
 
 def blas_kernel():
-    """Return the kind of processor whose kernels NumPy's OpenBLAS uses, such as SkylakeX; "" for another BLAS."""
+    """Return the kind of CPU whose kernels NumPy's OpenBLAS uses, such as SkylakeX; "" for another BLAS."""
     libraries = [library for library in threadpool_info() if library["internal_api"] == "openblas"]
     return next((library["architecture"] for library in libraries if "numpy" in library["filepath"]), "")
 

@@ -4,6 +4,7 @@ The text is in report_template.md, with a name in braces wherever a number or a 
 are computed here. Nothing is trained.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -12,7 +13,7 @@ from nbconvert import HTMLExporter
 
 import cnn
 from data_preparation import CLASS_NAMES, load_splits
-from experiments import FIGURES, ROOT, cnn_steps, figures, mlp_steps, speed, steps
+from experiments import FIGURES, RESULTS, ROOT, cnn_steps, figures, mlp_steps, speed, steps
 from experiments.documents import (
     headline,
     per_class_table,
@@ -31,11 +32,11 @@ from experiments.spaces import (
     stored_trials,
     values_by,
 )
+from experiments.stored import read_rows
 from model_utils import plots
 from model_utils.backbones import hyperparameters_from_json
 from model_utils.files import write_text
-from model_utils.layers import INITS
-from model_utils.tables import markdown_table, mean_and_std
+from model_utils.tables import mean_and_std
 
 TEMPLATE = Path(__file__).with_name("report_template.md")
 REPORT = ROOT / "REPORT.md"
@@ -65,7 +66,7 @@ def architecture_diagram(on_pixels, pair):
                 ("image", "28 x 28"),
                 *(
                     (
-                        f"conv {kernel} x {kernel}, {n}",
+                        f"{n} kernels {kernel} x {kernel}",
                         f"max pool {pool} x {pool}\nstride {stride}\nbatch norm, ReLU\n{n} x {size} x {size}",
                     )
                     for kernel, n, pool, stride, size in zip(
@@ -78,8 +79,9 @@ def architecture_diagram(on_pixels, pair):
                 ("image", "ten views"),
                 ("CNN above", f"{features}\nof each view"),
                 ("mean", features),
-                ("NumPy MLP", "-".join(map(str, hidden_sizes_of_pair))),
-                ("softmax", "10 probabilities"),
+                ("NumPy MLP", f"hidden layers\n{'-'.join(map(str, hidden_sizes_of_pair))}"),
+                ("output layer", "10 logits"),
+                ("softmax", "cross-entropy"),
             ],
         }
     )
@@ -126,30 +128,27 @@ def summary():
     smallest_kernels = next(iter(cnn_steps.KERNELS))
     n_won = np.count_nonzero(grids.argmax(axis=2) == 0)
     worst_plan = list(cnn_steps.CHANNELS)[grids.mean(axis=(0, 2)).argmin()]
-    of_large = cnn_steps.large_gains()
+    large, of_large = cnn_steps.LARGE, cnn_steps.large_gains()
     larger_maps, _ = of_large["larger maps"]
     at_equal_cost, _ = of_large["larger maps instead of more kernels, at equal cost"]
+    costs = {name: cnn_steps.pair_multiply_adds(replace(large.base, **large.choices[name])) for name in large.choices}
+    cost = costs["16-32-64-128-256, maps 28-14-14-7-4"] / costs["16-32-64-128-256, maps 14-7-4-2-1"]
+    of_decisions = "; ".join(f"{what} {gain:+.4f}" for what, (gain, _) in mlp_steps.main_gains().items())
+    of_training = cnn_steps.step_gains()
+    what = max(of_training, key=of_training.get)
     lines = [
         f"The largest hand-written MLP, with three hidden layers of 1024 units, reaches a test accuracy of {of_mlp}. "
-        f"On the features of a CNN of five convolutions, trained through it, an MLP reaches {of_pair}. "
-        "[Results](#results) compares all final models.",
-        f"For the MLP, these decisions add most to the validation accuracy: {_largest(mlp_steps.main_gains(), 4)}. "
-        "Optimizers, schedules, batch sizes and activations differ by no more than "
-        f"{mlp_steps.largest_small_effect():.4f}, each at its best learning rate.",
-        f"Of {grids.size} CNNs of equal cost, those with {smallest_kernels} kernels are the best in {n_won} of "
+        f"A CNN of five convolutions with an MLP behind it, trained end to end, reaches {of_pair}.",
+        f"What the decisions on the MLP add to its validation accuracy: {of_decisions}. Optimizers, batch sizes and "
+        f"activations differ by no more than {mlp_steps.largest_small_effect():.4f}, each at its best learning rate.",
+        f"We compared {grids.size} CNNs of equal cost. Kernels of {smallest_kernels} win in {n_won} of "
         f"{grids.size // len(cnn_steps.KERNELS)} combinations of map size and growth of the number of kernels. "
         f"{worst_plan.capitalize()} of kernels are the worst on average.",
-        f"In the training of the pair, this step adds most: {_largest(cnn_steps.step_gains(), 1)}. If the "
-        f"network may cost more, larger maps add {larger_maps:.4f}. At equal cost, they beat more kernels by "
-        f"{at_equal_cost:.4f}.",
+        f"Of the steps in training a pair, {what} add most, {of_training[what][0]:+.4f}. Larger maps add "
+        f"{larger_maps:.4f}, at {cost:.0f} times the cost. At equal cost, larger maps beat more kernels by "
+        f"{at_equal_cost:.4f} (n = {len(large.seeds)}).",
     ]
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _largest(gains, n):
-    """Return the n largest of some gains, from `steps.gain`, as text."""
-    largest_first = sorted(gains.items(), key=lambda item: -item[1][0])
-    return "; ".join(f"{what}: {gain:+.4f}" for what, (gain, _) in largest_first[:n])
 
 
 def search_verdict():
@@ -184,7 +183,7 @@ def did_not_work():
     lines = [
         f"In {mlp_steps.REGULARISATION.base.epochs} epochs, these kinds of regularisation did not improve the MLP "
         f"512-256 by more than two standard errors: {'; '.join(lost)}.",
-        f"{search_verdict()}. {sampled_text('mlp_search')}",
+        f"{search_verdict()} (appendix A).",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
@@ -201,38 +200,53 @@ def conclusion():
     n_hard = len(wrong_in_all(np.array([network.predictions for network in networks]), load_splits().test.labels))
     costs = [network.description["multiply_adds"] for network in (pair, smallest)]
     return (
-        f"On pixels, the saved run of the largest MLP misclassifies {wrong[0]:.2%} of the test images, with "
-        f"{n_parameters[0]:,} parameters. On features from a CNN, that of the largest pair misclassifies "
-        f"{wrong[1]:.2%}, with {n_parameters[1]:,} parameters in all. A convolution uses the same weights everywhere "
-        "in an image; the MLP must learn each place separately. "
-        f"Accuracy has its price: {pair.title} needs {costs[0] / costs[1]:.0f} times as many multiply-adds as "
-        f"{smallest.title}, which misclassifies {1 - smallest.metrics['test']['accuracy']:.2%}. Of the {n_wrong:,} "
-        f"mistakes of {pair.title}, {n} confuse {a} and {b}. All {len(networks)} networks of [appendix "
-        f"B](#b-other-networks) misclassify the same {n_hard} test images: perhaps such a small picture does not show "
-        "what it is, or the label is doubtful."
+        f"The saved MLP misclassifies {wrong[0]:.2%} of the test images with {n_parameters[0]:,} parameters, the saved "
+        f"pair {wrong[1]:.2%} with {n_parameters[1]:,}. A convolution uses the same weights everywhere in an image; "
+        "the MLP must learn each place separately. Varied training images matter for both, and the size of the maps "
+        "for the CNN. The kind of optimizer, activation or, with batch normalisation, initial weights matters little "
+        f"once each has its own learning rate. Accuracy comes at a price: {pair.title} needs "
+        f"{costs[0] / costs[1]:.0f} times as many multiply-adds as {smallest.title}, which misclassifies "
+        f"{1 - smallest.metrics['test']['accuracy']:.2%}. Of the {n_wrong:,} mistakes of {pair.title}, {n} confuse {a} "
+        f"and {b}. All {len(networks)} networks of [appendix B](#b-other-networks) misclassify the same {n_hard} test "
+        "images; some are probably too small to tell, and some labels may be wrong. With more time, we would train "
+        "both finalists with more seeds, and try more than five layers with shortcut connections, which the best "
+        "published results have."
     )
 
 
 def edges():
-    """Return the choices whose best learning rate is the largest or the smallest of those tried, as text."""
-    tuned = [step for step in (*mlp_steps.STEPS, *cnn_steps.STEPS) if step.rates]
-    found = {step.varied: [*step.best_at_edge(max), *step.best_at_edge(min)] for step in tuned}
-    return "; ".join(
-        f"{', '.join(f'*{choice}*' for choice in choices)} ({varied})" for varied, choices in found.items() if choices
+    """Return sentences on the choices whose best learning rate is the largest or the smallest of those tried."""
+    found = {"largest": max, "smallest": min}
+    for edge, pick in found.items():
+        found[edge] = "; ".join(
+            f"{', '.join(f'*{choice}*' for choice in choices)} ({step.varied})"
+            for step in (*mlp_steps.STEPS, *cnn_steps.STEPS)
+            if step.rates and (choices := step.best_at_edge(pick))
+        )
+    told = (f"the {edge} one tried for {choices}" for edge, choices in found.items() if choices)
+    return f"The best rate is {', and '.join(told)}. These might do better at a rate beyond it."
+
+
+def cnn_table():
+    """Return a Markdown table of the steps of question 3 after the first, which has a picture."""
+    _, ranking, init, init_longer, *later = map(steps.row, cnn_steps.STEPS)
+    trainings = cnn_steps.training_accuracies()
+    n = len(trainings["end to end"])
+    training = ("way to train a pair", cnn_steps.TRAINING_BASE.epochs, n, *steps.compared(trainings, "end to end"))
+    return steps.table([ranking, init, init_longer, training, *later])
+
+
+def augmentation():
+    """Return a clause on the two strengths of augmentation of the largest pair, and how far they are apart."""
+    rows = read_rows(RESULTS / "study_cnn_final.csv")
+    stronger, weaker = (
+        rows[rows["model"] == f"24-48-96-160-224{suffix}"]["validation"] for suffix in ("", ", weaker augmentation")
     )
-
-
-def inits_table():
-    """Return a Markdown table of the initial weights of question 3c, without and with batch normalisation."""
-    accuracies = cnn_steps.INIT.accuracies()
-    rows = [(init, *(mean_and_std(accuracies[f"{init}{suffix}"]) for suffix in ("", ", batch norm"))) for init in INITS]
-    return markdown_table(["initial weights", "without batch normalisation", "with batch normalisation"], rows)
-
-
-def trainings_table():
-    """Return a Markdown table of the ways to train a pair."""
-    rows = [(way, mean_and_std(runs)) for way, runs in cnn_steps.training_accuracies().items()]
-    return markdown_table(["training", "validation accuracy, ten views"], rows)
+    gain, error = steps.gain(weaker, stronger)
+    return (
+        f"{mean_and_std(stronger)} instead of {mean_and_std(weaker)}, a difference of {gain:.4f} with a standard error "
+        f"of {error:.4f}"
+    )
 
 
 def values():
@@ -253,20 +267,18 @@ def values():
         "cnn_epoch": speed.cnn_epoch_text(),
         "cnn_accuracy": speed.cnn_accuracy_text(),
         "prediction": speed.prediction_text(),
-        "mlp_steps": steps.table(mlp_steps.STEPS),
+        "mlp_steps": steps.table(map(steps.row, mlp_steps.STEPS)),
         "n_architectures": len(cnn_steps.ARCHITECTURE.choices),
-        "cnn_steps": steps.table(cnn_steps.STEPS),
+        "cnn_steps": cnn_table(),
         "n_hyperparameters": len(STUDIES["mlp_search"].space.distributions),
         "n_trials": STUDIES["mlp_search"].space.n_trials,
         "n_random": STUDIES["mlp_search"].space.n_random,
         "search_table": search_table("mlp_search"),
+        "sampled": sampled_text("mlp_search"),
         "search_repeated": repeated_table("mlp_best"),
         "edges": edges(),
-        "cnn_inits": inits_table(),
-        "cnn_gains": steps.gains_table(cnn_steps.step_gains()),
+        "augmentation": augmentation(),
         "cnn_large": steps.gains_table(cnn_steps.large_gains()),
-        "cnn_training": trainings_table(),
-        "finals": cnn_steps.finals_table(),
         "lenet_epochs": cnn_steps.LENET.base.epochs,
     }
 

@@ -10,9 +10,19 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import MedianPruner
 
+import cnn
 from data_preparation import N_OFFICIAL_TRAIN, load_splits
 from experiments import RESULTS, cnn_steps
-from experiments.mlp_steps import FINAL_TRAIN_SIZE, FINALS, RECIPE, REGULARISATION, SEEDS, STEPS, finish_final
+from experiments.mlp_steps import (
+    FINAL_TRAIN_SIZE,
+    FINALS,
+    RECIPE,
+    REGULARISATION,
+    SEEDS,
+    STEPS,
+    finish_final,
+    finish_longer,
+)
 from experiments.stored import read_rows
 from experiments.study import Space
 from mlp import MLPHyperparameters
@@ -32,6 +42,8 @@ class Experiment(NamedTuple):
         Maps a trial's parameters to a dict of what differs from `base`.
     train_size : int
         Number of training images.
+    head : function
+        Maps a trial's parameters to the hyperparameters of the MLP behind a backbone trained end to end.
     finish : function
         Called with (model, hyperparameters, history, splits) after each training; returns what to store, a dict.
     """
@@ -40,6 +52,7 @@ class Experiment(NamedTuple):
     base: MLPHyperparameters | BackboneHyperparameters
     changes: Callable
     train_size: int
+    head: Callable = lambda parameters: cnn.CLASSIFIER
     finish: Callable = lambda model, hyperparameters, history, splits: {}
 
     def load_splits(self):
@@ -47,8 +60,8 @@ class Experiment(NamedTuple):
         return load_splits(self.train_size, min(12_000, N_OFFICIAL_TRAIN - self.train_size))
 
 
-# A usual learning rate for each optimizer. The search varies a factor on it, because one range of rates for all would
-# suit some optimizers and rule out the others.
+# A usual learning rate for each optimizer. The search varies a factor that multiplies it, because one range of rates
+# for all would suit some optimizers and rule out the others.
 USUAL_RATE = {"momentum": 0.05, "nesterov": 0.05, "rmsprop": 0.001, "adam": 0.001, "adamw": 0.001}
 
 
@@ -66,6 +79,7 @@ STUDIES = {
     step.study: Experiment(step.space, step.base, step.changes, 48_000)
     for step in (*STEPS, *cnn_steps.STEPS, cnn_steps.REPEATED, cnn_steps.LENET)
 }
+STUDIES["mlp_longer"] = STUDIES["mlp_longer"]._replace(finish=finish_longer)
 
 STUDIES |= {
     "mlp_search": Experiment(
@@ -165,7 +179,7 @@ def sampled_text(name):
     }
     counts = [f"{what} {has.sum()}" for what, has in decided.items()]
     return (
-        f"TPE chose {len(chosen)} points. This many of them agree with each decision of the steps: "
+        f"TPE chose {len(chosen)} points. The following numbers of them agree with the decisions of the steps: "
         f"{', '.join(counts)}. A search says little about values that it rarely tries."
     )
 
@@ -225,6 +239,7 @@ STUDIES["cnn_training"] = Experiment(
     cnn_steps.TRAINING_BASE,
     lambda parameters: cnn_steps.TRAININGS[parameters["setting"]] | {"seed": parameters["seed"]},
     train_size=48_000,
+    head=lambda parameters: cnn_steps.HEADS.get(parameters["setting"], cnn.CLASSIFIER),
     finish=cnn_steps.finish_training,
 )
 STUDIES["cnn_final"] = Experiment(

@@ -23,7 +23,7 @@ PREDICTORS = {
 
 
 def by_machine(table):
-    """Return the rows of each processor and number of threads, the latest measurement last."""
+    """Return the rows of each CPU and number of threads, the latest measurement last."""
     groups = (rows for _, rows in table.groupby(["processor", "threads"], sort=False))
     return sorted(groups, key=lambda rows: rows["date"].max())
 
@@ -35,7 +35,7 @@ def round_by_round(rows, contestant, other):
 
 
 def machine(rows):
-    """Return the processor, threads, NumPy kernels and commit that the rows were measured with, as text."""
+    """Return the CPU, threads, NumPy kernels and commit that the rows were measured with, as text."""
     row = rows.iloc[0]
     parts = [f"{row['processor']}, {row['threads']} threads" if row["threads"] > 1 else f"{row['processor']}, 1 thread"]
     parts += [f"{row['blas_kernel']} kernels"] if row["blas_kernel"] else []
@@ -62,7 +62,7 @@ def race_cells(rows):
 
 
 def race_text(path=mlp_race.STORED):
-    """Return a table of the race and a summary, for each processor that it was run on."""
+    """Return a table of the race and a summary, for each CPU that it was run on."""
     return "\n\n".join(map(_race_text, by_machine(read_rows(path))))
 
 
@@ -71,7 +71,7 @@ def _race_text(rows):
     versions = dict(zip(rows["contestant"], rows["version"], strict=True))
     rivals = [name for name in versions if name not in ("numpy", "floor")]
     table = markdown_table(
-        ["network", "batch", "by hand", *(RIVALS[name].title for name in rivals), "floor"],
+        ["network", "batch", "by hand", *(f"{RIVALS[name].title} {versions[name]}" for name in rivals), "floor"],
         [
             (
                 network,
@@ -85,12 +85,8 @@ def _race_text(rows):
     )
     eager = [times["pytorch"] for _, times in cells.values()]
     fastest = [min(times[name] for name in rivals) for _, times in cells.values()]
-    names = "; ".join(f"{RIVALS[name].title} {versions[name]}" for name in rivals)
     return (
-        f'On {machine(rows)}: "by hand" gives the seconds for an epoch of 60,000 images, the other columns how many '
-        f"times as long each library takes. All take turns; the values are medians of {rows['round'].max()} rounds. "
-        f'"Floor" is the share of that epoch that its matrix products take. Versions: NumPy '
-        f"{versions['numpy']}; {names}.\n\n{table}\n\n"
+        f"{machine(rows)}, NumPy {versions['numpy']}, {rows['round'].max()} rounds:\n\n{table}\n\n"
         f"Compared with eager PyTorch, an epoch of the hand-written MLP is {statistics.geometric_mean(eager):.2f} "
         f"times as fast in the geometric mean of the {len(cells)} cells, {min(eager):.2f} times in the worst cell. "
         f"Compared with the fastest rival in each cell, it is {statistics.geometric_mean(fastest):.2f} times as fast "
@@ -114,31 +110,25 @@ def memory_text(path=mlp_growth.MEMORY):
 
 
 def growth_figure(path=mlp_growth.STORED):
-    """Draw how the time of an epoch grows, one panel for each cause, on the processor that was measured last."""
+    """Draw how the time of an epoch grows, one panel for each cause, on the CPU that was measured last."""
     newest = by_machine(read_rows(path))[-1]
     medians = newest.groupby(["panel", "value"], sort=False)["seconds"].median()
     panels = {title: [*medians[cause].items()] for cause, title in CAUSES.items()}
-    return figures.growth(panels, "seconds an epoch")
+    return figures.growth(panels, "seconds per epoch")
 
 
 # The CNN -------------------------------------------------------------------------------------------------------------
 
 
 def cnn_epoch_text(path=cnn_epoch.STORED):
-    """Return sentences on how long an epoch takes in `cnn.py` and in the usual loop, for each processor."""
-    return "\n\n".join(map(_cnn_epoch_text, by_machine(read_rows(path))))
-
-
-def _cnn_epoch_text(rows):
-    medians = rows.groupby("contestant")["seconds"].median()
-    times = round_by_round(rows, "usual", "ours")
-    return (
-        f"An epoch of the 16-32-64-128-256 backbone on 48,000 images takes {medians['ours']:.1f} s in `cnn.py` "
-        f"(batches of 128) and {medians['usual']:.1f} s in the usual loop: a Dataset that converts each sample, a "
-        f"DataLoader with batches of 64, Adam, float32. Both use PyTorch {rows['version'].iloc[0]}; the times are "
-        f"medians of {len(times)} alternating rounds on {machine(rows)}. Round by round, `cnn.py` is "
-        f"{times.median():.2f} times as fast in the median ({times.min():.2f} to {times.max():.2f})."
-    )
+    """Return a table of how long an epoch takes in `cnn.py` and in the usual loop, for each CPU."""
+    rows = []
+    for measured in by_machine(read_rows(path)):
+        medians = measured.groupby("contestant")["seconds"].median()
+        times = round_by_round(measured, "usual", "ours")
+        ratio = f"{times.median():.2f} ({times.min():.2f} to {times.max():.2f})"
+        rows.append((machine(measured), f"{medians['ours']:.1f} s", f"{medians['usual']:.1f} s", ratio))
+    return markdown_table(["measured on", "`cnn.py`", "usual loop", "ratio, median and range"], rows)
 
 
 def cnn_accuracy_text(path=cnn_accuracy.STORED):
@@ -159,12 +149,12 @@ def cnn_accuracy_text(path=cnn_accuracy.STORED):
 
 
 def prediction_text(path=prediction.STORED):
-    """Return a table of how fast the saved models predict, on the processor that was measured last."""
+    """Return a table of how fast the saved models predict, on the CPU that was measured last."""
     rows = by_machine(read_rows(path))[-1]
     medians = rows.groupby(["contestant", "images"])["seconds"].median()
     many = rows["images"].max()
     table = markdown_table(
-        ["model", f"images a second, {many:,} at once", "one image"],
+        ["model", f"images per second, {many:,} at once", "one image"],
         [
             (PREDICTORS[name], f"{many / medians[name, many]:,.0f}", f"{medians[name, 1] * 1e3:.2f} ms")
             for name in rows["contestant"].unique()

@@ -31,8 +31,8 @@ class Step(NamedTuple):
         The hyperparameters that the earlier steps arrived at.
     choices : dict of str to dict
         For each choice, what differs from `base`.
-    decided : str
-        The choice that the next step builds on.
+    decided : str, optional
+        The choice that the next step builds on; None if the step decides nothing.
     reason : str
         Why, if it is not simply the best choice: the end of the sentence "We continue with X, ...".
     rates : dict of str to tuple of float, optional
@@ -45,7 +45,7 @@ class Step(NamedTuple):
     varied: str
     base: Hyperparameters
     choices: dict
-    decided: str
+    decided: str = None
     reason: str = ""
     rates: dict = None
     seeds: tuple = (0, 1, 2)
@@ -114,7 +114,8 @@ class Step(NamedTuple):
     def describe(self):
         """Return a Markdown table of the choices at their best learning rates, and sentences on the decision."""
         table, *sentences = describe(self.at_best_rates()).split("\n\n")
-        sentences.append(f"We continue with **{self.decided}**{self.reason and ', ' + self.reason}.")
+        if self.decided is not None:
+            sentences.append(f"We continue with **{self.decided}**{self.reason and ', ' + self.reason}.")
         if self.rates is not None:
             sentences += self._rates_tried()
         return f"{table}\n\n{' '.join(sentences)}"
@@ -129,7 +130,7 @@ class Step(NamedTuple):
         for edge, pick in (("largest", max), ("smallest", min)):
             at_edge = self.best_at_edge(pick)
             if at_edge:
-                sentences.append(f"The best rate is the {edge} of those tried for: {'; '.join(at_edge)}.")
+                sentences.append(f"For {'; '.join(at_edge)}, the best rate is the {edge} one tried.")
         return sentences
 
     def best_at_edge(self, pick):
@@ -152,18 +153,35 @@ def setting_name(choice, rate):
     return f"{choice}, rate {rate:g}"
 
 
-def table(steps):
-    """Return a Markdown table of what each step varied, found and decided."""
-    rows = []
-    for step in steps:
-        accuracies = step.accuracies()
-        best, worst = (pick(accuracies, key=lambda c: statistics.mean(accuracies[c])) for pick in (max, min))
-        cells = [f"{choice}: {mean_and_std(accuracies[choice])}" for choice in (best, worst, step.decided)]
-        cells[-1] += step.reason and f", {step.reason}"
-        epochs = {changes.get("epochs", step.base.epochs) for changes in step.choices.values()}
-        lengths = " or ".join(map(str, sorted(epochs)))
-        rows.append((step.varied, lengths, len(step.seeds), len(step.choices), *cells))
-    return markdown_table(["varied", "epochs", "n", "choices", "best", "worst", "decision"], rows)
+def table(rows):
+    """Return a Markdown table of steps, each from `row`."""
+    return markdown_table(["varied", "epochs", "n", "validation accuracy, best first", "±, median"], rows)
+
+
+def row(step):
+    """Return the row of `table` for a step."""
+    epochs = {changes.get("epochs", step.base.epochs) for changes in step.choices.values()}
+    lengths = " or ".join(map(str, sorted(epochs)))
+    return step.varied, lengths, len(step.seeds), *compared(step.accuracies(), step.decided)
+
+
+def compared(accuracies, decided):
+    """Return the mean accuracies as text, the one decided on in bold; and the median standard deviation, "" for n = 1.
+
+    Parameters
+    ----------
+    accuracies : dict of str to list of float
+        For each choice, the accuracies of its runs.
+    decided : str or None
+    """
+    means = {choice: statistics.mean(values) for choice, values in accuracies.items()}
+    texts = {choice: f"{choice}: {mean:.4f}" for choice, mean in means.items()}
+    if decided is not None:
+        texts[decided] = f"**{texts[decided]}**"
+    ranked = sorted(means, key=means.get, reverse=True)
+    n = min(map(len, accuracies.values()))
+    spread = f"{statistics.median(map(statistics.stdev, accuracies.values())):.4f}" if n > 1 else ""
+    return "; ".join(texts[choice] for choice in ranked), spread
 
 
 def describe(runs):

@@ -30,7 +30,7 @@ SAMPLERS = ("tpe", "random", "grid")
 
 
 class _Connection(sqlite3.Connection):
-    """A connection with which a power cut neither loses what was written nor damages the file."""
+    """A connection whose writes survive a power cut, which cannot damage the file either."""
 
     def __init__(self, *arguments, **named):
         super().__init__(*arguments, **named)

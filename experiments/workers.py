@@ -49,7 +49,7 @@ def open_study(name, folder, n_trials=None, train_size=None):
 
 
 def run_trials(study, experiment, splits, worker=""):
-    """Run trials of a study until there is none left to take.
+    """Run trials of a study until none are left.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def run_trials(study, experiment, splits, worker=""):
 
         try:
             h = replace(experiment.base, **experiment.changes(parameters))
-            model, _ = train(h, splits.train, splits.validation, on_epoch)
+            model, _ = train(h, splits.train, splits.validation, on_epoch, experiment.head(parameters))
             value = best_epoch(history)["validation_accuracy"]
             finished = experiment.finish(model, h, history, splits)
         except TrialPruned:
@@ -89,11 +89,14 @@ def run_trials(study, experiment, splits, worker=""):
         study.finish(number, value, note, pruned)
 
 
-def train(hyperparameters, training, validation, on_epoch=None):
-    """Train an MLP or a backbone, whichever the hyperparameters describe; return it and its history."""
+def train(hyperparameters, training, validation, on_epoch=None, head=cnn.CLASSIFIER):
+    """Train an MLP or a backbone, whichever the hyperparameters describe; return it and its history.
+
+    `head` describes the MLP behind a backbone that is trained end to end.
+    """
     h = hyperparameters
     if isinstance(h, BackboneHyperparameters):
-        backbone = cnn.build(h).to(choose_device())
+        backbone = cnn.build(h, head).to(choose_device())
         return backbone, cnn.train(backbone, training, validation, h, on_epoch)
     model = mlp.build(h, math.prod(training[0].shape[1:]))
     return model, mlp.train(model, training, validation, h, on_epoch)
@@ -108,7 +111,7 @@ def run_study(name, experiment, study, n_workers=1, ray_address=None):
     experiment, study
         From `open_study`.
     n_workers : int
-        Processes on this machine, or processors of the Ray cluster.
+        Processes on this machine, or CPUs of the Ray cluster.
     ray_address : str, optional
         Address of the cluster, such as "auto".
 
@@ -156,11 +159,11 @@ def _show(bar, study):
 def _on_this_machine(name, experiment, study, n_workers):
     """Return two functions, one to start a worker and one to stop all.
 
-    A worker is a process with its share of the processors. The first function returns another one that polls it: None
+    A worker is a process with its share of the CPUs. The first function returns another one that polls it: None
     while it runs, then its exit status. If only this process is killed, its workers continue, and the next `run_study`
     leaves their trials to them.
     """
-    # This process may be limited to some processors; only Linux can tell.
+    # This process may be limited to some CPUs; only Linux can tell.
     n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     n_threads = str(max(1, n_processors // n_workers))
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), n_threads)

@@ -36,7 +36,7 @@ def train(backbone, training, validation, hyperparameters, on_epoch=None, checkp
         with the earlier rows. An exception that it raises ends the training.
     checkpoint : path, optional
         A folder where the state of training is saved after each epoch. If it already exists, training continues from
-        it; on a processor, the final weights are the same as without the interruption.
+        it; on a CPU, the final weights are the same as without the interruption.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def train(backbone, training, validation, hyperparameters, on_epoch=None, checkp
         for row in history:
             on_epoch(row)
         # The caller's random state stays as it is. Each epoch has its own seed, so a checkpoint need not store one.
-        # NumPy's idle threads would spin, and take processor time away from PyTorch's.
+        # NumPy's idle threads would spin, and take CPU time away from PyTorch's.
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),
             threadpool_limits(1 if by_hand else None, user_api="blas"),
@@ -142,7 +142,7 @@ def _train_one_epoch(backbone, images, labels, optimizer, average, hyperparamete
             _move_average(average, backbone.state_dict(), h.average)
         loss_sum += loss.detach() * len(chosen)
         n_correct += (logits.argmax(dim=1) == labels[chosen]).sum()
-        # Reading a number makes a graphics card wait, so the loss is not checked at every step.
+        # Reading a number makes a GPU wait, so the loss is not checked at every step.
         if step % 25 == 24:
             check_loss(loss_sum.item(), f"epoch {epoch}, step {step + 1} of {len(batches)}", h.learning_rate)
     mean_loss = loss_sum.item() / len(images)
@@ -151,7 +151,7 @@ def _train_one_epoch(backbone, images, labels, optimizer, average, hyperparamete
 
 
 def _optimizer(backbone, hyperparameters):
-    """Make the optimizer: weights decay, biases and batch norm do not. The NumPy MLP has its own optimizer."""
+    """Make the optimizer; only weights decay, not biases and batch norm. The NumPy MLP has its own optimizer."""
     weights = [parameter for parameter in backbone.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in backbone.parameters() if parameter.ndim <= 1]
     return torch.optim.AdamW(

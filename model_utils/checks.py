@@ -112,7 +112,7 @@ def as_array(name, value):
 
 
 def check_floats(name, value, ndim=None):
-    """Return `value` as an array, or raise unless it holds at least one float and has `ndim` dimensions, if given."""
+    """Return `value` as an array; raise unless it holds at least one float and has `ndim` dimensions, if given."""
     array = as_array(name, value)
     if array.dtype.kind != "f":
         raise ValueError(f"{name}: expected floats, got {array.dtype}")
@@ -200,7 +200,7 @@ def check_weights(arrays, layout):
 
 
 def check_images(images, name="images"):
-    """Return `images` as an array, or raise unless they are uint8 of shape (N, 28, 28) with N at least 1."""
+    """Return `images` as an array; raise unless they are uint8 of shape (N, 28, 28) with N at least 1."""
     images = as_array(name, images)
     if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) == 0:
         raise ValueError(f"{name}: expected shape (N, 28, 28) with N at least 1, got {images.shape}")
@@ -210,7 +210,7 @@ def check_images(images, name="images"):
 
 
 def check_inputs(x, n_inputs, finite=True, name="x"):
-    """Return `x` as an array, or raise unless it holds floats and has shape (N, n_inputs) with N at least 1. With
+    """Return `x` as an array; raise unless it holds floats and has shape (N, n_inputs) with N at least 1. With
     `finite`, also raise for NaN and infinity.
     """
     x = as_array(name, x)
@@ -231,7 +231,7 @@ def check_all_finite(name, x):
 
 
 def check_labels(labels, n, k, name="labels"):
-    """Return `labels` as an array, or raise unless they are `n` integers from 0 to `k` - 1, with `n` at least 1."""
+    """Return `labels` as an array; raise unless they are `n` integers from 0 to `k` - 1, with `n` at least 1."""
     labels = as_array(name, labels)
     if labels.shape != (n,) or n == 0:
         raise ValueError(f"{name}: expected shape ({max(n, 1)},), one for each row, got {labels.shape}")
@@ -244,7 +244,7 @@ def check_labels(labels, n, k, name="labels"):
 
 
 def check_sample_weights(name, value, n):
-    """Return `value` as an array, or raise unless it holds `n` finite floats of at least 0."""
+    """Return `value` as an array; raise unless it holds `n` finite floats of at least 0."""
     weights = check_floats(name, value, 1)
     if weights.shape != (n,):
         raise ValueError(f"{name}: expected shape ({n},), one for each row, got {weights.shape}")
@@ -260,7 +260,7 @@ def check_vector(name, value):
 
 
 def check_rows(x, labels):
-    """Return both as arrays, or raise unless x has at least one row and there is one label for each row."""
+    """Return both as arrays; raise unless x has at least one row and there is one label for each row."""
     x, labels = as_array("x", x), as_array("labels", labels)
     if x.ndim == 0 or len(x) == 0:
         raise ValueError(f"x: expected at least one row, got shape {x.shape}")
@@ -276,7 +276,7 @@ def check_out(out, shape):
 
 
 def check_dtype(name, dtype):
-    """Return `dtype` as a NumPy dtype, or raise unless it is float32 or float64."""
+    """Return `dtype` as a NumPy dtype; raise unless it is float32 or float64."""
     try:
         found = np.dtype(dtype)
     except TypeError:
@@ -287,7 +287,7 @@ def check_dtype(name, dtype):
 
 
 def check_split(name, split):
-    """Return a split's images (or features) and labels as arrays, or raise unless it is a pair of these."""
+    """Return a split's images (or features) and labels as arrays; raise unless it is a pair of these."""
     if not isinstance(split, tuple | list) or len(split) != 2:
         raise ValueError(f"{name}: expected a Split, images and labels, got {_what(split)}")
     return as_array(f"{name} images", split[0]), as_array(f"{name} labels", split[1])

@@ -30,12 +30,12 @@ class BackboneHyperparameters(Hyperparameters):
     label_smoothing: float = number(0.1, "share of each target spread evenly over all classes", high=1)
     learning_rate: float = number(0.005, "peak learning rate of AdamW, on a cosine schedule with warm-up")
     weight_decay: float = number(
-        0.05, "strength of the pull of the weights, but not of biases and batch norm, towards 0"
+        0.05, "weight decay: how strongly weights, but not biases or batch norm, are pulled towards 0"
     )
     batch_size: int = count(128, "images per step")
     epochs: int = count(24, "passes through the training split")
     patience: int = count(0, "stop after this many epochs without a better validation accuracy, 0 for never", minimum=0)
-    flip: bool = flag(True, "mirror half of the training images, differently in each epoch")
+    flip: bool = flag(True, "mirror a random half of the training images, a new one in each epoch")
     shift: int = count(1, "shift training images by up to this many pixels, differently in each epoch", 0, MAX_SHIFT)
     erase: int = count(
         0,
@@ -110,14 +110,14 @@ class Backbone(nn.Module):
         A garment that is shifted by a pixel, or mirrored, is still the same garment. The views are `views` and their
         mirror images.
         """
-        views = self.moved_and_mirrored(x)
+        views = self.shifted_and_mirrored(x)
         return sum(map(self.features, views)) / len(views)
 
-    def moved_and_mirrored(self, x):
+    def shifted_and_mirrored(self, x):
         """Return the list of views, each with the shape of x, (N, 1, 28, 28)."""
         padded = F.pad(x, (1, 1, 1, 1))
-        moved = [padded[:, :, 1 + row : 29 + row, 1 + column : 29 + column] for row, column in self.views]
-        return moved + [view.flip(3) for view in moved]
+        shifted = [padded[:, :, 1 + row : 29 + row, 1 + column : 29 + column] for row, column in self.views]
+        return shifted + [view.flip(3) for view in shifted]
 
     def forward(self, x):
         """Return the head's logits, shape (N, K), of inputs, shape (N, 1, 28, 28)."""
@@ -254,7 +254,7 @@ class CNNBackbone(Backbone):
         self.fully_connected = nn.Linear(n_inputs, h.n_features, bias=not h.batch_norm)
         self.norm = nn.BatchNorm1d(h.n_features) if h.batch_norm else nn.Identity()
         self._initialise(h.init, h.seed)
-        # The memory layout that fast convolution routines on processors and graphics cards read: the channels of a
+        # The memory layout that fast convolution routines on CPUs and GPUs read: the channels of a
         # pixel lie side by side.
         self.to(memory_format=torch.channels_last)
 
@@ -295,7 +295,7 @@ def _convolution_layer(n_in, n_out, kernel_size, pool_size, pool_stride, map_siz
     padding = kernel_size // 2 if kernel_size % 2 else 0
     # Batch norm subtracts the mean, and so cancels any bias before it. It adds a bias of its own.
     parts["convolution"] = nn.Conv2d(n_in, n_out, kernel_size, padding=padding, bias=not batch_norm)
-    # Split what the windows reach beyond the map between both sides, the larger half at the end.
+    # The windows reach beyond the map. Divide the excess between the two sides, with the larger half at the end.
     beyond = (math.ceil(map_size / pool_stride) - 1) * pool_stride + pool_size - map_size
     parts["pool"] = nn.MaxPool2d(pool_size, pool_stride, padding=max(0, beyond) // 2, ceil_mode=True)
     if batch_norm:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from model_utils.checks import check_choice
 from model_utils.saved_models import NotSavedError, is_saved
 
-# An accuracy on 10,000 images may differ from the stored one by this much, since processors round differently.
+# An accuracy on 10,000 images may differ from the stored one by this much, since CPUs round differently.
 ACCURACY_TOLERANCE = 0.0005
 
 MAX_NAME = 200  # characters in a folder's name; file systems allow 255, including what is added while saving

@@ -1,4 +1,4 @@
-"""Where a backbone runs: on a graphics card or on the processor, in bfloat16 where that is fast."""
+"""Where a backbone runs: on a GPU or on the CPU, in bfloat16 where that is fast."""
 
 import torch
 
@@ -8,7 +8,7 @@ DEVICES = ("cpu", "cuda", "mps")
 
 
 def choose_device(name=None):
-    """Return the named device or, without a name, the first available one of CUDA, MPS and the processor.
+    """Return the named device or, without a name, the first available one of CUDA, MPS and the CPU.
 
     Raises
     ------
@@ -27,9 +27,9 @@ def choose_device(name=None):
 def has_fast_bfloat16(device):
     """Return whether the device has its own instructions for bfloat16, which are at least twice as fast as float32.
 
-    A device that has to emulate them, like a processor without AVX-512 BF16, is far slower than in float32.
+    A device that has to emulate them, like a CPU without AVX-512 BF16, is far slower than in float32.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Only this function of PyTorch asks the processor; it is not part of the documented interface.
+    # Only this function of PyTorch asks the CPU; it is not part of the documented interface.
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()

@@ -15,26 +15,26 @@ LEAKY_SLOPE = 0.01
 INITS = ("random", "Xavier", "He")
 
 
-def initial_std(fan_in, fan_out, init):
+def initial_std(n_in, n_out, init):
     """Return the standard deviation of the normal distribution, with mean 0, for a layer's initial weights.
 
     Parameters
     ----------
-    fan_in, fan_out : int
+    n_in, n_out : int
         Number of inputs of the layer, and number of its units.
     init : {"random", "Xavier", "He"}
-        random: 0.01. Xavier: sqrt(2 / (fan_in + fan_out)), which keeps the variance of signals and gradients in a
-        linear layer [1]_. He: sqrt(2 / fan_in), which makes up for ReLU setting half of its inputs to zero [2]_.
+        random: 0.01. Xavier: sqrt(2 / (n_in + n_out)), which keeps the variance of signals and gradients in a
+        linear layer [1]_. He: sqrt(2 / n_in), which makes up for ReLU setting half of its inputs to zero [2]_.
 
     References
     ----------
     .. [1] X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010.
     .. [2] K. He et al., "Delving Deep into Rectifiers", 2015.
     """
-    check_count("fan_in", fan_in)
-    check_count("fan_out", fan_out)
+    check_count("n_in", n_in)
+    check_count("n_out", n_out)
     check_choice("init", init, INITS)
-    return {"random": 0.01, "Xavier": math.sqrt(2 / (fan_in + fan_out)), "He": math.sqrt(2 / fan_in)}[init]
+    return {"random": 0.01, "Xavier": math.sqrt(2 / (n_in + n_out)), "He": math.sqrt(2 / n_in)}[init]
 
 
 # Activations. The forward pass turns z into a = f(z). The backward pass turns dL/da into dL/dz = dL/da * f'(z).

@@ -37,7 +37,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
     epochs               max_iter
     validation_fraction  validation_fraction, with early_stopping=True
     patience             n_iter_no_change, with early_stopping=True
-    seed                 random_state; here an integer, which no ensemble sets
+    seed                 random_state; here an integer; scikit-learn's ensembles do not set it
     batch_size           batch_size
     warm_start           warm_start
     ===================  =======================================================

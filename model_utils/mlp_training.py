@@ -32,7 +32,7 @@ class ClassifierHyperparameters(Hyperparameters):
     optimizer: str = choice("momentum", "update rule", OPTIMIZERS)
     learning_rate: float = number(0.05, "step size, before the schedule")
     schedule: str = choice("constant", "schedule of the learning rate", SCHEDULES)
-    weight_decay: float = number(0.0, "strength of the pull of the weights, but not of the biases, towards 0")
+    weight_decay: float = number(0.0, "how strongly weights, but not biases, are pulled towards 0")
     clip_norm: float = number(0.0, "largest gradient norm allowed, 0 for no limit")
     batch_size: int = count(128, "images per step")
     epochs: int = count(10, "passes through the training split")
@@ -65,7 +65,7 @@ def optimizer_of(model, hyperparameters):
     return OPTIMIZERS[h.optimizer](model.parameters, model.gradients, model.n_weights, h.weight_decay)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # on the way to NaN, which the error raised below explains
+@np.errstate(over="ignore", invalid="ignore")  # leads to NaN; the error raised below explains it
 def run_epochs(model, batches, n_train, validate, hyperparameters, on_epoch=None, optimizer=None):
     """Train an MLP with mini-batches.
 

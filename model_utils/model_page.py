@@ -15,13 +15,15 @@ OTHER_ACCURACIES = {
 }
 
 
-def page(name, usage, command, structure, saved, weights_sha256):
+def page(name, what, usage, command, structure, saved, weights_sha256):
     """Return the files of a saved model's page.
 
     Parameters
     ----------
     name : str
         The name of the folder.
+    what : str
+        What the model is, in one sentence.
     usage : str
         Python code that loads the model from `folder`, and predicts for `images`.
     command : str
@@ -40,7 +42,8 @@ def page(name, usage, command, structure, saved, weights_sha256):
     test = saved.metrics["test"]
     text = f"""# {name}
 
-Test accuracy **{test["accuracy"]:.4f}**. To load it, set `folder` to the path of this folder:
+{what} Test accuracy **{test["accuracy"]:.4f}**. To load it, set `folder` to the path of this folder; `images` are
+uint8, shape (N, 28, 28):
 
 ```python
 {usage}
@@ -95,7 +98,8 @@ def facts(structure, saved, weights_sha256):
             *tables,
             "## Training",
             *(_best_and_last(part, history) for part, history in _histories(saved).items()),
-            f"Training took {description['training_seconds']} seconds.",
+            f"Training took {description['training_seconds']} seconds. Accuracies during training are those of one "
+            "view of each image.",
             "## Accuracy",
             _per_class(metrics["test"]),
             *others,

@@ -44,7 +44,7 @@ class _Pair(nn.Module):
         self.classifier = as_pytorch(classifier)
 
     def forward(self, images):
-        views = self.backbone.moved_and_mirrored(preprocess(images))
+        views = self.backbone.shifted_and_mirrored(preprocess(images))
         # All views at once, so that the file holds the backbone once, and not once for each view.
         features = self.backbone.features(torch.cat(views)).unflatten(0, (len(views), -1)).mean(0)
         return self.classifier((features - self.mean) / self.std)
@@ -58,7 +58,7 @@ def export_onnx(path, backbone, standardizer, classifier):
     path : path
         If writing is interrupted, an old file stays as it was.
     backbone : Backbone
-        On the processor.
+        On the CPU.
     standardizer : tuple of ndarrays
         The features' mean and standard deviation, shape (F,) each.
     classifier : model_utils.mlp.MLP

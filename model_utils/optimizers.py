@@ -5,7 +5,7 @@ once and in place. In the formulas, theta are the parameters, g the gradient and
 the constants of RMSprop and Adam, are PyTorch's, so that the two can be compared step by step.
 
 NumPy computes a formula one operation after another, each in a pass through its vectors. So a vector is updated in
-blocks, which are short enough to stay in the processor's cache from the first pass to the last.
+blocks, which are short enough to stay in the CPU's cache from the first pass to the last.
 """
 
 import math
@@ -110,18 +110,18 @@ class Nesterov(Momentum):
 
 
 class RMSprop(Optimizer):
-    """v = 0.99 v + 0.01 g^2; theta -= eta g / (sqrt(v) + 1e-8) (after Hinton's lecture 6e, 2012)."""
+    """s = 0.99 s + 0.01 g^2; theta -= eta g / (sqrt(s) + 1e-8) (after Hinton's lecture 6e, 2012)."""
 
     n_averages = 1
     alpha, epsilon = 0.99, 1e-8
 
     def _update(self, theta, g, averages, update, learning_rate):
-        (v,) = averages
+        (s,) = averages
         np.multiply(g, g, out=update)
         update *= 1 - self.alpha
-        v *= self.alpha
-        v += update
-        np.sqrt(v, out=update)
+        s *= self.alpha
+        s += update
+        np.sqrt(s, out=update)
         update += self.epsilon
         np.divide(g, update, out=update)
         update *= learning_rate
@@ -129,25 +129,25 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """m = 0.9 m + 0.1 g; v = 0.999 v + 0.001 g^2; theta -= eta m' / (sqrt(v') + 1e-8), with the bias of
-    starting at 0 corrected by m' = m / (1 - 0.9^t), v' = v / (1 - 0.999^t) after t steps (Kingma and Ba, 2015).
+    """m = 0.9 m + 0.1 g; s = 0.999 s + 0.001 g^2; theta -= eta m' / (sqrt(s') + 1e-8), with the bias of
+    starting at 0 corrected by m' = m / (1 - 0.9^t), s' = s / (1 - 0.999^t) after t steps (Kingma and Ba, 2015).
     """
 
     n_averages = 2
     beta1, beta2, epsilon = 0.9, 0.999, 1e-8
 
     def _update(self, theta, g, averages, update, learning_rate):
-        m, v = averages
+        m, s = averages
         np.multiply(g, 1 - self.beta1, out=update)
         m *= self.beta1
         m += update
         np.multiply(g, g, out=update)
         update *= 1 - self.beta2
-        v *= self.beta2
-        v += update
-        # Numerator and denominator are multiplied by c, which saves separate passes to correct m and v.
+        s *= self.beta2
+        s += update
+        # Numerator and denominator are multiplied by c, which saves separate passes to correct m and s.
         c = math.sqrt(1 - self.beta2**self.n_steps)
-        np.sqrt(v, out=update)
+        np.sqrt(s, out=update)
         update += self.epsilon * c
         np.divide(m, update, out=update)
         update *= learning_rate * c / (1 - self.beta1**self.n_steps)
@@ -185,31 +185,31 @@ def clip_gradients(gradients, max_norm):
         gradients *= max_norm / norm
 
 
-# Schedules: the factor on the learning rate when the share t of training, 0 <= t < 1, is done.
+# Schedules: the factor on the learning rate when the share tau of training, 0 <= tau < 1, is done.
 
 
-def constant(t):
+def constant(tau):
     """Return 1 throughout training."""
     return 1.0
 
 
-def step(t):
+def step(tau):
     """Return 1, then 0.1 after half of the training, then 0.01 after three quarters (He et al., 2016, for ResNet)."""
-    return 0.1 ** ((t >= 0.5) + (t >= 0.75))
+    return 0.1 ** ((tau >= 0.5) + (tau >= 0.75))
 
 
-def inverse_time(t):
-    """Return 1 / (1 + 9 t), which falls to 0.1, ever more slowly (Robbins and Monro, 1951, for the 1 / t)."""
-    return 1 / (1 + 9 * t)
+def inverse_time(tau):
+    """Return 1 / (1 + 9 tau), which falls to 0.1, ever more slowly (Robbins and Monro, 1951, for the 1 / tau)."""
+    return 1 / (1 + 9 * tau)
 
 
-def cosine(t, warm_up=0.1):
+def cosine(tau, warm_up=0.1):
     """Return a factor that rises linearly from 0 to 1 during `warm_up` (Goyal et al., 2017), then falls to 0 along half
     a cosine (Loshchilov and Hutter, 2017).
     """
-    if t < warm_up:
-        return t / warm_up
-    return (1 + math.cos(math.pi * (t - warm_up) / (1 - warm_up))) / 2
+    if tau < warm_up:
+        return tau / warm_up
+    return (1 + math.cos(math.pi * (tau - warm_up) / (1 - warm_up))) / 2
 
 
 SCHEDULES = {"constant": constant, "step": step, "inverse_time": inverse_time, "cosine": cosine}

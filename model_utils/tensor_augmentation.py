@@ -15,7 +15,7 @@ def augment(images, flip=True, shift=1, erase=0):
     flip : bool
         Mirror each image left to right with probability 1/2.
     shift : int
-        Move each image by -shift to shift pixels in each direction; black (0) moves in from outside.
+        Shift each image by -shift to shift pixels in each direction; black (0) moves in from outside.
     erase : int
         Side of a square that is made black in each image; part of it may lie outside. Cutout, after T. DeVries and
         G. Taylor, "Improved regularization of convolutional neural networks with cutout", 2017.

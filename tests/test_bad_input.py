@@ -310,8 +310,8 @@ CALLS = {
     "choose_device": Call(lambda device: choose_device(device), {"device": "cpu"}, {"device": ("tpu", 3, [], "")}),
     "initial_std": Call(
         initial_std,
-        {"fan_in": 3, "fan_out": 4, "init": "He"},
-        {"fan_in": (*NO_COUNTS, 0), "fan_out": (*NO_COUNTS, 0), "init": NO_CHOICES},
+        {"n_in": 3, "n_out": 4, "init": "He"},
+        {"n_in": (*NO_COUNTS, 0), "n_out": (*NO_COUNTS, 0), "init": NO_CHOICES},
     ),
     "softmax": Call(softmax, {"logits": LOGITS}, {"logits": NO_LOGITS}),
     **{

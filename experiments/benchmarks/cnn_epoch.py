@@ -1,8 +1,8 @@
-"""Time an epoch of the backbone in `cnn.py` and in the usual loop of a hand-in: make bench.
+"""Time an epoch of the backbone in `cnn.py` and in the usual loop of a submission: make bench.
 
 Both train the same network, 16-32-64-128-256 with batch norm, on the 48,000 training images. The usual loop has a
 Dataset that turns each sample into a tensor on request, a DataLoader with batches of 64, Adam, float32, and channels
-before pixels in memory. `cnn.py` also mirrors and moves its images. The two take turns.
+before pixels in memory. `cnn.py` also mirrors and shifts its images. The two take turns.
 """
 
 import torch
@@ -20,7 +20,7 @@ THREADS = (2, 1)
 
 
 def usual_contestant():
-    """Return a network, and the function that trains it for an epoch as most hand-ins do."""
+    """Return a network, and the function that trains it for an epoch as most submissions do."""
     twin = cnn.build(CNNHyperparameters())
     layers = [*twin.layers, nn.Flatten(), twin.fully_connected, nn.ReLU(), twin.dropout, twin.head]
     network = nn.Sequential(*layers).to(memory_format=torch.contiguous_format)

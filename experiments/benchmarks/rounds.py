@@ -1,7 +1,7 @@
 """Time contestants that take turns, so that changes in the machine's speed affect all of them: make bench.
 
 Each contestant has its own process. Threads that wait for work often spin, so in one process the threads of one library
-would take the processor from the next. A contestant that waits for its turn sleeps.
+would take the CPU from the next. A contestant that waits for its turn sleeps.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from model_utils.tables import markdown_table
 
 N_THREADS = 2
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# If these are set, NumPy's OpenBLAS runs the kernels of an older processor.
+# If these are set, NumPy's OpenBLAS runs the kernels of an older CPU.
 KERNEL_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
@@ -97,7 +97,7 @@ def _in_a_process(make, n_threads):
 
 def _serve(connection, make, n_threads):
     """Do the work whenever asked to; send back the seconds that it took, and what it returned."""
-    if hasattr(os, "sched_setaffinity"):  # some libraries start a thread for each processor that they see
+    if hasattr(os, "sched_setaffinity"):  # some libraries start a thread for each CPU that they see
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:n_threads])
     try:
         work = make()
@@ -113,7 +113,7 @@ def _serve(connection, make, n_threads):
 
 
 def store(path, rows, *columns):
-    """Replace the stored rows of the same processor with new ones; rows of other processors stay.
+    """Replace the stored rows of the same CPU with new ones; rows of other CPUs stay.
 
     Also print how each median compares with the one stored before, so that nobody overlooks a slowdown.
 

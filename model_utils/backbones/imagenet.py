@@ -72,7 +72,7 @@ class ImageNetBackbone(Backbone):
     Hyperparameters = ImageNetHyperparameters
     # The image as it is, and its mirror image: ten views would take too long with networks of this size.
     views = ((0, 0),)
-    # Larger batches do not fit into the processor's cache.
+    # Larger batches do not fit into the CPU's cache.
     n_at_once = 50
 
     def __init__(self, hyperparameters):
@@ -124,7 +124,7 @@ def _trunk(network):
 
 
 def _pad_beforehand(trunk):
-    """In training, pad before depthwise convolutions instead of inside them: on a processor, this makes their backward
+    """In training, pad before depthwise convolutions instead of inside them: on a CPU, this makes their backward
     pass on small maps several times as fast.
     """
 

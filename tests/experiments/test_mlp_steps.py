@@ -6,13 +6,13 @@ from dataclasses import asdict, replace
 import pytest
 from optuna.distributions import CategoricalDistribution
 
-from experiments import RESULTS, mlp_steps, spaces
+from experiments import RESULTS, mlp_steps, spaces, steps
 
 pytestmark = pytest.mark.q2f
 
 
 LARGEST = "1024-1024-1024"
-SHARED = {step.study: step for step in mlp_steps.STEPS if step is not mlp_steps.LARGE}
+SHARED = {step.study: step for step in mlp_steps.STEPS if step not in (mlp_steps.LARGE_RATE, mlp_steps.LARGE)}
 
 
 @pytest.mark.parametrize("name", SHARED)
@@ -29,7 +29,20 @@ def test_the_final_models_follow_every_decision(name):
 
 def test_the_largest_model_follows_from_its_own_step():
     step = mlp_steps.LARGE
+    assert step.base.learning_rate == float(mlp_steps.LARGE_RATE.decided)
     assert mlp_steps.FINALS[LARGEST] == replace(step.base, **step.choices[step.decided])
+
+
+@pytest.mark.acceptance
+def test_what_is_said_of_longer_regularisation_holds():
+    """From all views, mirroring and weight decay are level with shifts alone, and dropout on top is worse."""
+    runs = mlp_steps.REGULARISATION_LONGER.runs()
+    views = {choice: [run["views"] for run in its_runs] for choice, its_runs in runs.items()}
+    for choice in ("flip, shift 1", mlp_steps.REGULARISATION_LONGER.decided):
+        gain, error = steps.gain(views[choice], views["shift 1"])
+        assert abs(gain) <= 2 * error
+    gain, error = steps.gain(views["flip, shift 1, weight decay 0.1, dropout 0.1"], views["shift 1"])
+    assert gain > 2 * error
 
 
 @pytest.mark.acceptance

@@ -41,4 +41,4 @@ def test_epochs_of_the_cnn_are_summed_up_as_they_went():
     for cells in rounds_of(cnn_epoch.STORED).values():
         (cell,) = cells.values()
         times = [cell["usual"][number] / cell["ours"][number] for number in cell["ours"]]
-        assert f"is {statistics.median(times):.2f} times as fast in the median ({min(times):.2f} to" in text
+        assert f"| {statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})" in text
