@@ -178,12 +178,12 @@ TRAININGS = {
     "end to end": {"end_to_end": True},
     "end to end after a linear head": {"epochs": 8},
     "end to end, one hidden layer": {"end_to_end": True},
-    "end to end, the MLP of question 2f": {"end_to_end": True},
+    "end to end, 512-256 as in question 2f": {"end_to_end": True},
 }
 TRAINING_BASE = replace(FIRST, init="random", flip=True, shift=1, epochs=16)
 ONE_HIDDEN_LAYER = replace(cnn.CLASSIFIER, hidden_sizes=(128,))
 # The MLP behind the features, where it is not `cnn.CLASSIFIER`.
-HEADS = {"end to end, one hidden layer": ONE_HIDDEN_LAYER, "end to end, the MLP of question 2f": mlp_steps.RECIPE}
+HEADS = {"end to end, one hidden layer": ONE_HIDDEN_LAYER, "end to end, 512-256 as in question 2f": mlp_steps.RECIPE}
 
 
 def finish_training(backbone, hyperparameters, history, splits):
@@ -293,11 +293,11 @@ def large_gains():
         "30-30-30-30-30, maps 14-14-7-7-4, instead of 16-32-64-128-256": (first, other_plan),
         "5 x 5 kernels in the first two layers": (first, larger_first),
         "5 x 5 kernels in all layers": (first, larger),
-        "larger maps": (first, larger_end),
-        "larger maps, each ending in one value": (first, larger_maps),
-        "more kernels on the larger maps": (larger_end, more_kernels),
+        "full-size maps": (first, larger_end),
+        "full-size maps, each ending in one value": (first, larger_maps),
+        "more kernels on the full-size maps": (larger_end, more_kernels),
         "64-96-128-176-224 instead of 30-30-30-30-30, maps 14-14-7-7-4": (other_plan, smaller_maps),
-        "larger maps instead of more kernels, at equal cost": (smaller_maps, more_kernels),
+        "full-size maps instead of more kernels, at equal cost": (smaller_maps, more_kernels),
     }
     error = math.sqrt(np.mean([np.var(runs, ddof=1) / len(runs) for runs in accuracies]) * 2)
     return {what: (steps.gain(*runs)[0], error) for what, runs in compared.items()}

@@ -129,8 +129,8 @@ def summary():
     n_won = np.count_nonzero(grids.argmax(axis=2) == 0)
     worst_plan = list(cnn_steps.CHANNELS)[grids.mean(axis=(0, 2)).argmin()]
     large, of_large = cnn_steps.LARGE, cnn_steps.large_gains()
-    larger_maps, _ = of_large["larger maps"]
-    at_equal_cost, _ = of_large["larger maps instead of more kernels, at equal cost"]
+    larger_maps, _ = of_large["full-size maps"]
+    at_equal_cost, _ = of_large["full-size maps instead of more kernels, at equal cost"]
     costs = {name: cnn_steps.pair_multiply_adds(replace(large.base, **large.choices[name])) for name in large.choices}
     cost = costs["16-32-64-128-256, maps 28-14-14-7-4"] / costs["16-32-64-128-256, maps 14-7-4-2-1"]
     of_decisions = "; ".join(f"{what} {gain:+.4f}" for what, (gain, _) in mlp_steps.main_gains().items())
@@ -144,9 +144,9 @@ def summary():
         f"We compared {grids.size} CNNs of equal cost. Kernels of {smallest_kernels} win in {n_won} of "
         f"{grids.size // len(cnn_steps.KERNELS)} combinations of map size and growth of the number of kernels. "
         f"{worst_plan.capitalize()} of kernels are the worst on average.",
-        f"Of the steps in training a pair, {what} add most, {of_training[what][0]:+.4f}. Larger maps add "
-        f"{larger_maps:.4f}, at {cost:.0f} times the cost. At equal cost, larger maps beat more kernels by "
-        f"{at_equal_cost:.4f} (n = {len(large.seeds)}).",
+        f"Of the steps in training a pair, {what} add most, {of_training[what][0]:+.4f}. Full-size maps "
+        f"add {larger_maps:.4f}, at {cost:.0f} times the cost. At equal cost, they beat more kernels on smaller maps "
+        f"by {at_equal_cost:.4f} (n = {len(large.seeds)}).",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
@@ -209,8 +209,8 @@ def conclusion():
         f"{1 - smallest.metrics['test']['accuracy']:.2%}. Of the {n_wrong:,} mistakes of {pair.title}, {n} confuse {a} "
         f"and {b}. All {len(networks)} networks of [appendix B](#b-other-networks) misclassify the same {n_hard} test "
         "images; some are probably too small to tell, and some labels may be wrong. With more time, we would train "
-        "both finalists with more seeds, and try more than five layers with shortcut connections, which the best "
-        "published results have."
+        "both variants of the largest pair with more seeds, and try more layers with shortcut connections, as in the "
+        "wide ResNet mentioned above."
     )
 
 

@@ -79,11 +79,11 @@ def test_what_is_said_of_larger_networks_holds():
     gains = {what: gain / error for what, (gain, error) in cnn_steps.large_gains().items()}  # in standard errors
     assert gains["5 x 5 kernels in the first two layers"] < -2
     assert gains["5 x 5 kernels in all layers"] < -2
-    assert gains["larger maps"] > 2
-    assert gains["larger maps, each ending in one value"] > 2
+    assert gains["full-size maps"] > 2
+    assert gains["full-size maps, each ending in one value"] > 2
     assert gains["64-96-128-176-224 instead of 30-30-30-30-30, maps 14-14-7-7-4"] > 2
-    assert gains["larger maps instead of more kernels, at equal cost"] > 2
-    assert 0 < gains["more kernels on the larger maps"] < 2
+    assert gains["full-size maps instead of more kernels, at equal cost"] > 2
+    assert 0 < gains["more kernels on the full-size maps"] < 2
     runs = cnn_steps.LARGE.runs()
     first, *larger = (
         statistics.mean(run["train_accuracy"] for run in runs[f"16-32-64-128-256, maps 14-7-4-2-1{kernels}"])
@@ -179,7 +179,7 @@ def test_what_is_said_of_the_trainings_holds():
         (accuracies["end to end, one hidden layer"], accuracies["end to end"]),
     ):
         assert abs(statistics.mean(one) - statistics.mean(other)) <= 2 * steps.standard_error(one, other)
-    for_pixels = accuracies["end to end, the MLP of question 2f"]
+    for_pixels = accuracies["end to end, 512-256 as in question 2f"]
     assert statistics.mean(for_pixels) < statistics.mean(accuracies["end to end"])
 
 
