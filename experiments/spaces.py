@@ -42,18 +42,18 @@ class Experiment(NamedTuple):
         Maps a trial's parameters to a dict of what differs from `base`.
     train_size : int
         Number of training images.
-    head : function
-        Maps a trial's parameters to the hyperparameters of the MLP behind a backbone trained end to end.
     finish : function
         Called with (model, hyperparameters, history, splits) after each training; returns what to store, a dict.
+    head : function
+        Maps a trial's parameters to the hyperparameters of the MLP behind a backbone trained end to end.
     """
 
     space: Space
     base: MLPHyperparameters | BackboneHyperparameters
     changes: Callable
     train_size: int
-    head: Callable = lambda parameters: cnn.CLASSIFIER
     finish: Callable = lambda model, hyperparameters, history, splits: {}
+    head: Callable = lambda parameters: cnn.CLASSIFIER
 
     def load_splits(self):
         """Load the images: 12,000 for validation, or as many of the 60,000 as training leaves."""
