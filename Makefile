@@ -51,7 +51,7 @@ extras: $(READY)
 		$(BIN)/python -m pip install --disable-pip-version-check -q $$package || echo "unavailable: $$package"; done
 
 bench: extras
-	$(foreach benchmark,mlp_race mlp_growth prediction cnn_epoch cnn_accuracy,\
+	$(foreach benchmark,mlp_race mlp_memory prediction cnn_epoch cnn_accuracy,\
 		$(BIN)/python -m experiments.benchmarks.$(benchmark) &&) \
 	$(BIN)/python -m experiments report
 

@@ -211,7 +211,7 @@ def save(folder, pair, hyperparameters, classifier_hyperparameters, histories, s
     description = {
         "kind": "pair",
         "sizes": list(classifier.sizes),
-        "n_parameters": n_backbone + classifier.n_parameters,
+        "n_parameters": pair.n_parameters,
         "n_backbone_parameters": n_backbone,
         "multiply_adds": pair.multiply_adds,
         "hyperparameters": asdict(hyperparameters),

@@ -27,34 +27,34 @@ SEEDS = (0, 1, 2)
 # multiply-adds are best spent.
 
 KERNELS = {"3 x 3": (3,) * 5, "5 x 5": (5,) * 5, "5 x 5, then 3 x 3": (5, 5, 3, 3, 3)}
-POOLINGS = {
-    "maps 14-7-4-2-1": {"pool_sizes": (2, 2, 2, 2, 2), "pool_strides": (2, 2, 2, 2, 2)},
-    "maps 14-14-7-7-4": {"pool_sizes": (2, 3, 2, 3, 2), "pool_strides": (2, 1, 2, 1, 2)},
+POOLINGS = {  # the maps have a height and width of 14, 7, 4, 2, 1 or of 14, 14, 7, 7, 4
+    "small maps": {"pool_sizes": (2, 2, 2, 2, 2), "pool_strides": (2, 2, 2, 2, 2)},
+    "medium maps": {"pool_sizes": (2, 3, 2, 3, 2), "pool_strides": (2, 1, 2, 1, 2)},
 }
 CHANNELS = {
     "equal numbers": {
-        "maps 14-7-4-2-1": {"3 x 3": (41,) * 5, "5 x 5": (24,) * 5, "5 x 5, then 3 x 3": (26,) * 5},
-        "maps 14-14-7-7-4": {"3 x 3": (30,) * 5, "5 x 5": (18,) * 5, "5 x 5, then 3 x 3": (22,) * 5},
+        "small maps": {"3 x 3": (41,) * 5, "5 x 5": (24,) * 5, "5 x 5, then 3 x 3": (26,) * 5},
+        "medium maps": {"3 x 3": (30,) * 5, "5 x 5": (18,) * 5, "5 x 5, then 3 x 3": (22,) * 5},
     },
     "doubled numbers": {
-        "maps 14-7-4-2-1": {
+        "small maps": {
             "3 x 3": (16, 32, 64, 128, 256),
             "5 x 5": (10, 19, 38, 76, 152),
             "5 x 5, then 3 x 3": (13, 27, 54, 108, 216),
         },
-        "maps 14-14-7-7-4": {
+        "medium maps": {
             "3 x 3": (6, 13, 26, 52, 106),
             "5 x 5": (4, 8, 16, 32, 64),
             "5 x 5, then 3 x 3": (6, 12, 25, 51, 102),
         },
     },
     "halved numbers": {
-        "maps 14-7-4-2-1": {
+        "small maps": {
             "3 x 3": (64, 32, 16, 8, 4),
             "5 x 5": (37, 18, 9, 5, 2),
             "5 x 5, then 3 x 3": (37, 19, 10, 5, 3),
         },
-        "maps 14-14-7-7-4": {
+        "medium maps": {
             "3 x 3": (59, 29, 15, 8, 4),
             "5 x 5": (34, 17, 9, 4, 2),
             "5 x 5, then 3 x 3": (36, 18, 9, 5, 3),
@@ -69,18 +69,50 @@ def architecture(plan, pooling, kernels):
 
 
 def architecture_grids():
-    """Return the mean validation accuracies of the networks of question 3b, shape (poolings, plans, kernels)."""
+    """Return the networks of question 3b: their mean validation accuracies, and their numbers of kernels as text.
+
+    Returns
+    -------
+    accuracies, channels : ndarray, shape (poolings, plans, kernels)
+    """
+    runs = ARCHITECTURE.accuracies()
+    accuracies = [
+        [[np.mean(runs[architecture(plan, pooling, k)]) for k in KERNELS] for plan in CHANNELS] for pooling in POOLINGS
+    ]
+    channels = [
+        [["-".join(map(str, CHANNELS[plan][pooling][k])) for k in KERNELS] for plan in CHANNELS] for pooling in POOLINGS
+    ]
+    return np.array(accuracies), np.array(channels)
+
+
+def smaller_kernels():
+    """Return sentences on how often 3 x 3 kernels are better than larger ones."""
+    grids, _ = architecture_grids()
     accuracies = ARCHITECTURE.accuracies()
-    return np.array(
-        [
-            [[np.mean(accuracies[architecture(plan, pooling, k)]) for k in KERNELS] for plan in CHANNELS]
-            for pooling in POOLINGS
-        ]
+    first, *larger = KERNELS
+    gains = [
+        steps.gain(accuracies[architecture(plan, pooling, kernels)], accuracies[architecture(plan, pooling, first)])
+        for plan, pooling, kernels in itertools.product(CHANNELS, POOLINGS, larger)
+    ]
+    return (
+        f"In {np.count_nonzero(grids.argmax(axis=2) == 0)} of the {grids[..., 0].size} rows of the picture, {first} "
+        f"kernels have the highest mean. In {sum(gain > 2 * error for gain, error in gains)} of {len(gains)} "
+        f"comparisons with larger kernels, the lead of {first} exceeds two standard errors."
     )
 
 
 # No regularisation yet: a later step measures what it gains.
 FIRST = CNNHyperparameters(init="He", dropout=0.0, flip=False, shift=0, epochs=6)
+# Question 3a. With batch normalisation, the order of a layer's parts can matter. With the initial weights that question
+# 3c settles on.
+ORDER = Step(
+    "cnn_order",
+    "order of pooling and ReLU",
+    replace(FIRST, init="random"),
+    {"pooling, batch norm, ReLU": {}, "batch norm, ReLU, pooling": {"pool_first": False}},
+    decided="pooling, batch norm, ReLU",
+    reason="which needs less computation",
+)
 ARCHITECTURE = Step(
     "cnn_architecture",
     "size and number of kernels, size of the maps",
@@ -92,43 +124,31 @@ ARCHITECTURE = Step(
         for pooling, by_kernels in by_pooling.items()
         for kernels, channels in by_kernels.items()
     },
-    decided="doubled numbers, maps 14-7-4-2-1, 3 x 3",
-    reason="the network of question 3a, which is within two standard errors of the best",
 )
-# Six epochs favour networks that learn fast, so the first four and the last two of that ranking train for longer. The
-# step on larger networks compares the winner with the network of question 3a again, once both are trained as pairs.
+QUESTION_3A = architecture("doubled numbers", "small maps", "3 x 3")  # 16-32-64-128-256
+# Six epochs favour networks that learn fast, so the first four and the last two of that ranking train for longer.
 RANKING = Step(
     "cnn_ranking",
-    "the best and the worst of them, for longer",
+    "the best and the worst networks, for longer",
     replace(FIRST, epochs=24),
     {
         name: ARCHITECTURE.choices[name]
         for name in (
-            "equal numbers, maps 14-14-7-7-4, 3 x 3",
-            "equal numbers, maps 14-7-4-2-1, 3 x 3",
-            "doubled numbers, maps 14-7-4-2-1, 3 x 3",
-            "doubled numbers, maps 14-7-4-2-1, 5 x 5, then 3 x 3",
-            "halved numbers, maps 14-7-4-2-1, 5 x 5, then 3 x 3",
-            "halved numbers, maps 14-7-4-2-1, 5 x 5",
+            "equal numbers, medium maps, 3 x 3",
+            "equal numbers, small maps, 3 x 3",
+            "doubled numbers, small maps, 3 x 3",
+            "doubled numbers, small maps, 5 x 5, then 3 x 3",
+            "halved numbers, small maps, 5 x 5, then 3 x 3",
+            "halved numbers, small maps, 5 x 5",
         )
     },
 )
 # Would other initial weights change the ranking? These are the ones that question 3c settles on.
 REPEATED = RANKING._replace(
     study="cnn_ranking_init",
-    varied="the best and the worst of them, with other initial weights",
+    varied="the best and the worst networks, with other initial weights",
     base=replace(FIRST, init="random"),
 )
-
-
-def kernels_table():
-    """Return a Markdown table of the numbers of kernels in each network of question 3b."""
-    rows = [
-        (f"{plan}, {pooling}", *("-".join(map(str, by_kernels[kernels])) for kernels in KERNELS))
-        for plan, by_pooling in CHANNELS.items()
-        for pooling, by_kernels in by_pooling.items()
-    ]
-    return markdown_table(["numbers of kernels", *(f"kernels {kernels}" for kernels in KERNELS)], rows)
 
 
 def describe_ranking():
@@ -136,6 +156,7 @@ def describe_ranking():
     all_steps = ARCHITECTURE, REPEATED, RANKING
     short, repeated, long = (step.accuracies() for step in all_steps)
     ranked = sorted(long, key=lambda name: -np.mean(long[name]))
+    short = {name: short[name] for name in ranked}
     rows = [(name, *(mean_and_std(accuracies[name]) for accuracies in (short, repeated, long))) for name in ranked]
     header = [f"{step.base.init}, {step.base.epochs} epochs" for step in all_steps]
     table = markdown_table(["network", *header], rows)
@@ -181,6 +202,7 @@ TRAININGS = {
     "end to end, 512-256 as in question 2f": {"end_to_end": True},
 }
 TRAINING_BASE = replace(FIRST, init="random", flip=True, shift=1, epochs=16)
+TRAINING_TITLE = f"way to train a pair: 16-32-64-128-256, {TRAINING_BASE.epochs} epochs, n = {len(SEEDS)}, ten views"
 ONE_HIDDEN_LAYER = replace(cnn.CLASSIFIER, hidden_sizes=(128,))
 # The MLP behind the features, where it is not `cnn.CLASSIFIER`.
 HEADS = {"end to end, one hidden layer": ONE_HIDDEN_LAYER, "end to end, 512-256 as in question 2f": mlp_steps.RECIPE}
@@ -257,26 +279,34 @@ def step_gains():
     }
 
 
+def longer_gain():
+    """Return what longer training and erased squares add together, and the standard error of the gain."""
+    accuracies = GAINS.accuracies()
+    return steps.gain(accuracies["+ shifted and mirrored images"], accuracies["+ erased squares"])
+
+
 RECIPE = replace(GAINS.base, **GAINS.choices[GAINS.decided])
-# All networks of question 3b cost the same. What if a network may cost more: larger kernels, larger maps, or more
-# kernels?
-LARGE_MAPS = {"pool_sizes": (3, 2, 3, 2, 2), "pool_strides": (1, 2, 1, 2, 2)}
+# Question 3b again, now that it is known how to train a pair. At the cost of 16-32-64-128-256: equal or growing numbers
+# of kernels, and small or medium maps. And if a network may cost more: larger kernels, larger maps, or more kernels?
+LARGE_MAPS = {"pool_sizes": (3, 2, 3, 2, 2), "pool_strides": (1, 2, 1, 2, 2)}  # heights 28, 14, 14, 7, 4
 LARGE = Step(
     "cnn_large",
     "larger kernels, larger maps, more kernels",
     replace(RECIPE, epochs=12),
     {
-        "16-32-64-128-256, maps 14-7-4-2-1": {},
-        "30-30-30-30-30, maps 14-14-7-7-4": RANKING.choices["equal numbers, maps 14-14-7-7-4, 3 x 3"],
-        "16-32-64-128-256, maps 14-7-4-2-1, 5 x 5, then 3 x 3": {"kernel_sizes": KERNELS["5 x 5, then 3 x 3"]},
-        "16-32-64-128-256, maps 14-7-4-2-1, 5 x 5": {"kernel_sizes": KERNELS["5 x 5"]},
+        "16-32-64-128-256, small maps": {},
+        "41-41-41-41-41, small maps": RANKING.choices["equal numbers, small maps, 3 x 3"],
+        "30-30-30-30-30, medium maps": RANKING.choices["equal numbers, medium maps, 3 x 3"],
+        "16-32-64-128-256, small maps, 5 x 5, then 3 x 3": {"kernel_sizes": KERNELS["5 x 5, then 3 x 3"]},
+        "16-32-64-128-256, small maps, 5 x 5": {"kernel_sizes": KERNELS["5 x 5"]},
         # As many weights as the first network: the last pooling leaves one value of each map.
-        "16-32-64-128-256, maps 28-14-14-7-1": {"pool_sizes": (3, 2, 3, 2, 7), "pool_strides": (1, 2, 1, 2, 7)},
-        "16-32-64-128-256, maps 28-14-14-7-4": LARGE_MAPS,
-        "24-48-96-160-224, maps 28-14-14-7-4": {"channels": (24, 48, 96, 160, 224)} | LARGE_MAPS,
-        "64-96-128-176-224, maps 14-14-7-7-4": {"channels": (64, 96, 128, 176, 224)} | POOLINGS["maps 14-14-7-7-4"],
+        "16-32-64-128-256, full-size maps to 1 x 1": {"pool_sizes": (3, 2, 3, 2, 7), "pool_strides": (1, 2, 1, 2, 7)},
+        "16-32-64-128-256, full-size maps": LARGE_MAPS,
+        "24-48-96-160-224, full-size maps": {"channels": (24, 48, 96, 160, 224)} | LARGE_MAPS,
+        "73-73-73-73-73, full-size maps": {"channels": (73,) * 5} | LARGE_MAPS,
+        "64-96-128-176-224, medium maps": {"channels": (64, 96, 128, 176, 224)} | POOLINGS["medium maps"],
     },
-    decided="24-48-96-160-224, maps 28-14-14-7-4",
+    decided="24-48-96-160-224, full-size maps",
     reason="which has the best mean; from here on, only accuracy counts, not cost",
     seeds=SEEDS[:2],
 )
@@ -288,22 +318,23 @@ def large_gains():
     Two runs say little about the spread of one network, so the standard error is that of the spread pooled over all.
     """
     accuracies = LARGE.accuracies().values()
-    first, other_plan, larger_first, larger, larger_maps, larger_end, more_kernels, smaller_maps = accuracies
+    first, equal, medium, five_first, five, full_to_one, full, most, most_equal, most_medium = accuracies
     compared = {
-        "30-30-30-30-30, maps 14-14-7-7-4, instead of 16-32-64-128-256": (first, other_plan),
-        "5 x 5 kernels in the first two layers": (first, larger_first),
-        "5 x 5 kernels in all layers": (first, larger),
-        "full-size maps": (first, larger_end),
-        "full-size maps, each ending in one value": (first, larger_maps),
-        "more kernels on the full-size maps": (larger_end, more_kernels),
-        "64-96-128-176-224 instead of 30-30-30-30-30, maps 14-14-7-7-4": (other_plan, smaller_maps),
-        "full-size maps instead of more kernels, at equal cost": (smaller_maps, more_kernels),
+        "growing instead of equal numbers, small maps": (equal, first),
+        "growing instead of equal numbers, full-size maps": (most_equal, most),
+        "medium instead of small maps, equal numbers": (equal, medium),
+        "5 x 5 kernels in the first two layers": (first, five_first),
+        "5 x 5 kernels in all layers": (first, five),
+        "full-size maps": (first, full),
+        "full-size maps to 1 x 1": (first, full_to_one),
+        "more kernels on full-size maps": (full, most),
+        "full-size maps instead of more kernels, at equal cost": (most_medium, most),
     }
     error = math.sqrt(np.mean([np.var(runs, ddof=1) / len(runs) for runs in accuracies]) * 2)
     return {what: (steps.gain(*runs)[0], error) for what, runs in compared.items()}
 
 
-STEPS = (ARCHITECTURE, RANKING, INIT, INIT_LONGER, GAINS, LARGE)
+STEPS = (ORDER, ARCHITECTURE, RANKING, INIT, INIT_LONGER, GAINS, LARGE)
 
 # From LeNet-5 to today. Each choice includes those before it.
 LENET = Step(
@@ -327,7 +358,7 @@ FINAL_TRAIN_SIZE = 57_000
 FINALS = {
     "16-32-64-128-256": RECIPE,
     # How accurate can a pair with fewer than 300,000 parameters be? With the maps of the best network after 24 epochs.
-    "32-48-64-88-112": replace(RECIPE, channels=(32, 48, 64, 88, 112), n_features=32, **POOLINGS["maps 14-14-7-7-4"]),
+    "32-48-64-88-112": replace(RECIPE, channels=(32, 48, 64, 88, 112), n_features=32, **POOLINGS["medium maps"]),
     "24-48-96-160-224": replace(RECIPE, shift=2, erase=12, **LARGE.choices[LARGE.decided]),
 }
 COMPARED = FINALS | {"24-48-96-160-224, weaker augmentation": replace(RECIPE, **LARGE.choices[LARGE.decided])}
@@ -365,15 +396,17 @@ def finals_table():
     cells = []
     for label, final in COMPARED.items():
         runs = rows[rows["model"] == label]
+        pair = cnn.pair_of(cnn.build(final))
         accuracies = (mean_and_std(runs[part]) for part in ("value", "validation", "test"))
         cells.append(
             (
                 label,
-                f"{pair_multiply_adds(final):,}",
+                f"{pair.n_parameters:,}",
+                f"{pair.multiply_adds:,}",
                 *accuracies,
                 len(runs),
                 f"{runs['train_accuracy'].mean():.4f}",
             )
         )
-    header = ["pair", "multiply-adds", "validation, one view", "validation, ten", "test, ten"]
+    header = ["pair", "parameters", "multiply-adds", "validation, one view", "validation, ten", "test, ten"]
     return markdown_table([*header, "n", "training accuracy"], cells)

@@ -29,7 +29,7 @@ def headline():
     networks = load_networks()
     of_mlp, of_pair = (settled_on(networks, kind).metrics["test"]["accuracy"] for kind in ("mlp", "pair"))
     return (
-        f"The best MLP reaches a test accuracy of **{of_mlp:.4f}** on pixels, and the best pair of CNN and MLP "
+        f"The best MLP reaches a test accuracy of **{of_mlp:.4f}** on raw pixels, and the best pair of CNN and MLP "
         f"**{of_pair:.4f}**."
     )
 
@@ -89,7 +89,7 @@ def _settings(network):
     h = network.description["hyperparameters"]
     variations = {
         "mirrored": h["flip"],
-        f"shifted by up to {h['shift']}": h["shift"],
+        f"shifted by up to {h['shift']} pixel{'s' * (h['shift'] > 1)}": h["shift"],
         f"{h.get('erase')} x {h.get('erase')} erased": h.get("erase"),
     }
     return {
@@ -103,6 +103,7 @@ def _settings(network):
         "initial weights": h["init"],
         "dropout": h["dropout"],
         "label smoothing": h["label_smoothing"],
+        "precision": network.description.get("dtype") or network.description["trained_on"]["precision"],
         "training images": ", ".join(name for name, is_done in variations.items() if is_done),
     }
 

@@ -1,28 +1,33 @@
 """Figures of comparisons, searches and speed. Each function returns a matplotlib Figure."""
 
+import textwrap
+
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
 from model_utils.plots import WIDTH, new_figure
 
 
-def accuracy_grids(accuracies, titles, row_labels, column_labels):
-    """Draw accuracies as grids side by side, with the number in each cell and one colour scale for all.
+def accuracy_grids(accuracies, notes, titles, row_labels, column_labels):
+    """Draw accuracies as grids side by side, with number and note in each cell and one colour scale for all.
 
     Parameters
     ----------
     accuracies : ndarray, shape (G, R, C)
+    notes : ndarray of str, shape (G, R, C)
     titles, row_labels, column_labels : sequence of str
         G, R and C of them.
     """
     figure, [axes] = new_figure(0.6 * len(row_labels) + 1.3, 1, len(titles), sharey=True)
     low, high = np.nanmin(accuracies), np.nanmax(accuracies)
-    for grid, title, ax in zip(accuracies, titles, axes, strict=True):
+    for grid, noted, title, ax in zip(accuracies, notes, titles, axes, strict=True):
         ax.imshow(grid, cmap="viridis", vmin=low, vmax=high, aspect="auto")
         for row, column in np.ndindex(grid.shape):
             is_dark = grid[row, column] < (low + high) / 2
-            ax.text(column, row, f"{grid[row, column]:.4f}", ha="center", va="center", color="kw"[int(is_dark)])
+            text, color = f"{grid[row, column]:.4f}\n{noted[row, column]}", "kw"[int(is_dark)]
+            ax.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
         ax.set_xticks(range(len(column_labels)), column_labels)
         ax.set_yticks(range(len(row_labels)), row_labels)
         ax.set_title(title)
@@ -64,30 +69,6 @@ def labelled_points(points, xlabel, ylabel):
     return figure
 
 
-def growth(panels, ylabel):
-    """Draw how something grows with each of several causes, on logarithmic axes.
-
-    Parameters
-    ----------
-    panels : dict of str to list of (int, float)
-        For each cause, its values and their results.
-    ylabel : str
-    """
-    figure, [axes] = new_figure(3, 1, len(panels), sharey=True)
-    for ax, (cause, points) in zip(axes, panels.items(), strict=True):
-        values, results = zip(*points, strict=True)
-        ax.loglog(values, results, "o-")
-        ax.set_xticks(values, values, fontsize=7)
-        ax.minorticks_off()
-        ax.set(xlabel=cause)
-        ax.grid(alpha=0.3)
-    lowest, highest = axes[0].get_ylim()
-    ticks = [tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if lowest <= tick <= highest]
-    axes[0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes[0].set_ylabel(ylabel)
-    return figure
-
-
 def block_diagram(rows):
     """Draw networks as rows of boxes, joined by arrows from left to right.
 
@@ -96,7 +77,7 @@ def block_diagram(rows):
     rows : dict of str to list of (str, str)
         For each network, its boxes: a title and the text below it.
     """
-    figure = Figure(figsize=(WIDTH, 1.35 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.15 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     n_columns = max(map(len, rows.values()))
     for ax, (network, boxes) in zip(axes, rows.items(), strict=True):
@@ -163,6 +144,43 @@ def dots(runs, measured="best validation accuracy"):
     axes.invert_yaxis()
     axes.set(xlabel=f"{measured}: each run, and the mean")
     axes.grid(alpha=0.3)
+    return figure
+
+
+def steps(panels):
+    """Draw the accuracies of the choices of several steps in two columns: a dot for each run, a line at the mean.
+
+    The choice decided on is blue. A mean that is far below the best is off the scale and written at the edge.
+
+    Parameters
+    ----------
+    panels : dict of str to (dict of str to sequence of float, str or None)
+        By title, the accuracies of each choice, and the choice decided on.
+    """
+    n_rows = np.array([len(runs) + 3 for runs, _ in panels.values()])  # 3: the title and the ticks
+    n_left = 1 + np.argmin([max(n_rows[:i].sum(), n_rows[i:].sum()) for i in range(1, len(n_rows))])
+    halves = slice(n_left), slice(n_left, None)
+    figure = Figure(figsize=(WIDTH, 0.165 * max(n_rows[half].sum() for half in halves)), layout="constrained")
+    for part, half in zip(figure.subfigures(1, 2), halves, strict=True):
+        titles = list(panels)[half]
+        axes = part.subplots(len(titles), 1, squeeze=False, height_ratios=n_rows[half])[:, 0]
+        for ax, title in zip(axes, titles, strict=True):
+            runs, decided = panels[title]
+            highest = max(map(max, runs.values()))
+            lowest = max(highest - 0.025, min(map(min, runs.values())))
+            for row, (choice, accuracies) in enumerate(runs.items()):
+                color, mean = "tab:blue" if choice == decided else "tab:gray", np.mean(accuracies)
+                if mean < lowest:
+                    ax.text(lowest, row, f"← {mean:.4f}", va="center", fontsize=7, color=color)
+                    continue
+                ax.scatter(accuracies, [row] * len(accuracies), color=color, s=10, alpha=0.6)
+                ax.plot([mean] * 2, [row - 0.35, row + 0.35], color=color, linewidth=2)
+            ax.set_yticks(range(len(runs)), [textwrap.fill(choice, 48) for choice in runs], fontsize=7.5)
+            ax.xaxis.set_major_locator(MaxNLocator(5))
+            ax.set(xlim=(lowest - 0.001, highest + 0.001), ylim=(len(runs) - 0.4, -0.6))
+            ax.tick_params(axis="x", labelsize=7)
+            ax.set_title(title.replace(": ", "\n", 1), fontsize=9, loc="right")
+            ax.grid(alpha=0.3)
     return figure
 
 

@@ -71,7 +71,7 @@ ACTIVATION = Step(
 
 INIT = Step(
     "mlp_init",
-    "initial weights, in six layers",
+    "initial weights and batch norm",
     replace(WITH_ADAM, hidden_sizes=(64,) * 6),
     {name: {"init": name} for name in INITS}
     | {f"{name}, batch norm": {"init": name, "batch_norm": True} for name in INITS},
@@ -155,7 +155,7 @@ RECIPE = replace(REGULARISATION_LONGER.base, **REGULARISED, average_views=True)
 WITH_LARGE = replace(RECIPE, hidden_sizes=(1024, 1024, 1024), batch_size=256)
 LARGE_RATE = Step(
     "mlp_large_rate",
-    "learning rate of 1024-1024-1024",
+    "learning rate",
     replace(WITH_LARGE, epochs=40),
     {str(rate): {"learning_rate": rate} for rate in (0.001, 0.002, 0.004)},
     decided="0.002",
@@ -167,7 +167,7 @@ LARGE_RATE = Step(
 # minutes on one core.
 LARGE = Step(
     "mlp_large",
-    "more regularisation of 1024-1024-1024",
+    "more regularisation",
     replace(WITH_LARGE, learning_rate=0.002, epochs=200),
     {
         "as decided so far": {},
@@ -222,6 +222,42 @@ def finish_final(model, hyperparameters, history, splits):
     return {part: measured["accuracy"] for part, measured in metrics.items()}
 
 
+def optimizer_rates():
+    """Return sentences on the best learning rate of each optimizer, and on what another rate or optimizer costs."""
+    means = _means(OPTIMIZER)
+    highest = [max(of_rates.values()) for of_rates in means.values()]
+    best_rates = ", ".join(f"{rate:g} for {name}" for name, rate in OPTIMIZER.best_rates().items())
+    lost = min(max(of_rates.values()) - min(of_rates.values()) for of_rates in means.values())
+    return (
+        f"The best rates are {best_rates}. At these rates, the optimizers differ by no more than "
+        f"{max(highest) - min(highest):.4f}. From its best to its worst rate, each loses at least {lost:.4f}."
+    )
+
+
+def sigmoid_gaps():
+    """Return a sentence on how far sigmoid is from ReLU at each learning rate."""
+    means = _means(ACTIVATION)
+    gaps = ", ".join(f"{means['sigmoid'][rate] - mean:+.4f} at {rate:g}" for rate, mean in means["relu"].items())
+    return f"Accuracy of sigmoid minus that of ReLU, by learning rate: {gaps}."
+
+
+def layer_gains():
+    """Return a sentence on what a wider first layer and two more layers gain."""
+    means = {choice: statistics.mean(runs) for choice, runs in SIZE.accuracies().items()}
+    return (
+        f"Widening that layer from 128 to 512 units gains {means['512'] - means['128']:.4f}; two more layers of 512 "
+        f"gain {means['512-512-512'] - means['512']:.4f}."
+    )
+
+
+def _means(step):
+    """Return the mean accuracies of a step, for each choice and each learning rate."""
+    return {
+        choice: {rate: statistics.mean(accuracies) for rate, accuracies in rates.items()}
+        for choice, rates in step.by_rate().items()
+    }
+
+
 def main_gains():
     """Return what the decisions add to the mean validation accuracy, each with its standard error; see `steps.gain`."""
     schedule, init, size, objective, regularisation, longer = (
@@ -231,7 +267,7 @@ def main_gains():
         "the cosine schedule instead of a constant rate": (schedule["constant"], schedule["cosine"]),
         "one hidden layer of 128 units instead of none": (size["none"], size["128"]),
         "512-256 instead of 128": (size["128"], size["512-256"]),
-        "batch normalisation in six layers": (init["He"], init["He, batch norm"]),
+        "batch normalisation in six layers of 64 units": (init["He"], init["He, batch norm"]),
         "label smoothing": (objective["cross-entropy"], objective[OBJECTIVE.decided]),
         "shifts of one pixel, mirroring and weight decay": (
             regularisation["none"],

@@ -4,6 +4,8 @@ The text is in report_template.md, with a name in braces wherever a number or a 
 are computed here. Nothing is trained.
 """
 
+import itertools
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +38,7 @@ from experiments.stored import read_rows
 from model_utils import plots
 from model_utils.backbones import hyperparameters_from_json
 from model_utils.files import write_text
-from model_utils.tables import mean_and_std
+from model_utils.tables import markdown_table, mean_and_std
 
 TEMPLATE = Path(__file__).with_name("report_template.md")
 REPORT = ROOT / "REPORT.md"
@@ -60,14 +62,15 @@ def architecture_diagram(on_pixels, pair):
                 ("flatten", "784"),
                 *(("hidden layer", f"{size} units\nbatch norm, ReLU\ndropout {dropout:g}") for size in hidden_sizes),
                 ("output layer", "10 logits"),
-                ("softmax", "cross-entropy"),
+                ("softmax", "probabilities"),
             ],
             "CNN": [
                 ("image", "28 x 28"),
                 *(
                     (
-                        f"{n} kernels {kernel} x {kernel}",
-                        f"max pool {pool} x {pool}\nstride {stride}\nbatch norm, ReLU\n{n} x {size} x {size}",
+                        "convolution",
+                        f"{n} kernels {kernel} x {kernel}\nmax pool {pool} x {pool}\n"
+                        f"stride {stride}\nbatch norm, ReLU\n{n} x {size} x {size}",
                     )
                     for kernel, n, pool, stride, size in zip(
                         h.kernel_sizes, h.channels, h.pool_sizes, h.pool_strides, h.map_sizes, strict=True
@@ -75,16 +78,28 @@ def architecture_diagram(on_pixels, pair):
                 ),
                 ("fully connected", f"batch norm, ReLU\n{features}"),
             ],
-            "pair": [
+            "pair, to predict": [
                 ("image", "ten views"),
                 ("CNN above", f"{features}\nof each view"),
                 ("mean", features),
                 ("NumPy MLP", f"hidden layers\n{'-'.join(map(str, hidden_sizes_of_pair))}"),
                 ("output layer", "10 logits"),
-                ("softmax", "cross-entropy"),
+                ("softmax", "probabilities"),
             ],
         }
     )
+
+
+def panels(of_steps):
+    """Return the panels of `figures.steps` for some steps, each choice at its best learning rate."""
+    return {step.title: (step.accuracies(), step.decided) for step in of_steps}
+
+
+def training_panels():
+    """Return the panels of `figures.steps` for the steps between the first and the last one of question 3b."""
+    by_step = panels([cnn_steps.RANKING, cnn_steps.INIT, cnn_steps.INIT_LONGER, cnn_steps.GAINS])
+    *earlier, (last, gains) = by_step.items()
+    return dict(earlier) | {cnn_steps.TRAINING_TITLE: (cnn_steps.training_accuracies(), "end to end"), last: gains}
 
 
 def draw_figures():
@@ -98,14 +113,15 @@ def draw_figures():
             {title: network.metrics["test"]["confusion_matrix"] for title, network in final.items()}, CLASS_NAMES
         ),
         "importance": figures.bars(importances("mlp_search"), "share of the accuracy's variance explained"),
+        "mlp_steps": figures.steps(panels(mlp_steps.STEPS)),
+        "cnn_steps": figures.steps(training_panels()),
         "cnn_grid": figures.accuracy_grids(
-            cnn_steps.architecture_grids(),
+            *cnn_steps.architecture_grids(),
             list(cnn_steps.POOLINGS),
             list(cnn_steps.CHANNELS),
             [f"kernels\n{kernels}" for kernels in cnn_steps.KERNELS],
         ),
         "lenet_steps": figures.dots(cnn_steps.LENET.accuracies()),
-        "growth": speed.growth_figure(),
         "networks": figures.labelled_points(
             {
                 network.title: (network.description["multiply_adds"], network.metrics["test"]["accuracy"])
@@ -124,7 +140,7 @@ def summary():
     """Return the findings in a few lines, as a Markdown list."""
     *_, of_mlp = mlp_steps.final_accuracies().values()
     *_, of_pair = cnn_steps.final_accuracies().values()
-    grids = cnn_steps.architecture_grids()  # (poolings, plans, kernels)
+    grids, _ = cnn_steps.architecture_grids()  # (poolings, plans, kernels)
     smallest_kernels = next(iter(cnn_steps.KERNELS))
     n_won = np.count_nonzero(grids.argmax(axis=2) == 0)
     worst_plan = list(cnn_steps.CHANNELS)[grids.mean(axis=(0, 2)).argmin()]
@@ -132,19 +148,19 @@ def summary():
     larger_maps, _ = of_large["full-size maps"]
     at_equal_cost, _ = of_large["full-size maps instead of more kernels, at equal cost"]
     costs = {name: cnn_steps.pair_multiply_adds(replace(large.base, **large.choices[name])) for name in large.choices}
-    cost = costs["16-32-64-128-256, maps 28-14-14-7-4"] / costs["16-32-64-128-256, maps 14-7-4-2-1"]
+    cost = costs["16-32-64-128-256, full-size maps"] / costs["16-32-64-128-256, small maps"]
     of_decisions = "; ".join(f"{what} {gain:+.4f}" for what, (gain, _) in mlp_steps.main_gains().items())
     of_training = cnn_steps.step_gains()
     what = max(of_training, key=of_training.get)
     lines = [
         f"The largest hand-written MLP, with three hidden layers of 1024 units, reaches a test accuracy of {of_mlp}. "
         f"A CNN of five convolutions with an MLP behind it, trained end to end, reaches {of_pair}.",
-        f"What the decisions on the MLP add to its validation accuracy: {of_decisions}. Optimizers, batch sizes and "
+        f"Gain in validation accuracy from each decision on the MLP: {of_decisions}. Optimizers, batch sizes and "
         f"activations differ by no more than {mlp_steps.largest_small_effect():.4f}, each at its best learning rate.",
-        f"We compared {grids.size} CNNs of equal cost. Kernels of {smallest_kernels} win in {n_won} of "
-        f"{grids.size // len(cnn_steps.KERNELS)} combinations of map size and growth of the number of kernels. "
+        f"We compared {grids.size} CNNs of equal cost. {smallest_kernels} kernels have the highest mean in {n_won} of "
+        f"{grids.size // len(cnn_steps.KERNELS)} combinations of map sizes and numbers of kernels. "
         f"{worst_plan.capitalize()} of kernels are the worst on average.",
-        f"Of the steps in training a pair, {what} add most, {of_training[what][0]:+.4f}. Full-size maps "
+        f"Of the steps in training a pair, {what} add the most, {of_training[what][0]:+.4f}. Full-size maps "
         f"add {larger_maps:.4f}, at {cost:.0f} times the cost. At equal cost, they beat more kernels on smaller maps "
         f"by {at_equal_cost:.4f} (n = {len(large.seeds)}).",
     ]
@@ -154,12 +170,13 @@ def summary():
 def search_verdict():
     """Return sentences that compare the search with the steps, after the same number of epochs."""
     step = mlp_steps.REGULARISATION
-    by_hand = np.mean(step.accuracies()[step.decided])
+    plain, decided = (np.mean(step.accuracies()[choice]) for choice in ("none", step.decided))
     found = max(map(np.mean, values_by(stored_trials("mlp_best"), "rank")))
     return (
-        f"The steps reached a validation accuracy of {by_hand:.4f} in {step.base.epochs} epochs. A search over "
-        f"{len(STUDIES['mlp_search'].space.distributions)} hyperparameters at once, which started from scratch, "
-        f"reached {found:.4f} in as many epochs"
+        f"A search over {len(STUDIES['mlp_search'].space.distributions)} hyperparameters at once, which started from "
+        f"scratch, hardly tried augmentation. Its best point reaches {found:.4f} in {step.base.epochs} epochs. "
+        f"The steps reach {plain:.4f} in as many epochs without augmentation, and {decided:.4f} with shifts, mirroring "
+        "and weight decay"
     )
 
 
@@ -169,7 +186,7 @@ def classifier():
     *sizes, last = map(str, h.hidden_sizes)
     return (
         f"hidden layers of {', '.join(sizes)} and {last} units and {h.init} initial weights. It is trained with "
-        f"{h.optimizer}, a learning rate of {h.learning_rate}, a {h.schedule} schedule and a weight decay of "
+        f"{h.optimizer} 0.9, a learning rate of {h.learning_rate}, a {h.schedule} schedule and a weight decay of "
         f"{h.weight_decay}"
     )
 
@@ -183,7 +200,7 @@ def did_not_work():
     lines = [
         f"In {mlp_steps.REGULARISATION.base.epochs} epochs, these kinds of regularisation did not improve the MLP "
         f"512-256 by more than two standard errors: {'; '.join(lost)}.",
-        f"{search_verdict()} (appendix A).",
+        f"{search_verdict()} (appendix B).",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
@@ -202,51 +219,77 @@ def conclusion():
     return (
         f"The saved MLP misclassifies {wrong[0]:.2%} of the test images with {n_parameters[0]:,} parameters, the saved "
         f"pair {wrong[1]:.2%} with {n_parameters[1]:,}. A convolution uses the same weights everywhere in an image; "
-        "the MLP must learn each place separately. Varied training images matter for both, and the size of the maps "
-        "for the CNN. The kind of optimizer, activation or, with batch normalisation, initial weights matters little "
-        f"once each has its own learning rate. Accuracy comes at a price: {pair.title} needs "
+        "the MLP must learn each position separately. Varied training images matter for both, and the size of the maps "
+        "for the CNN. The choice of optimizer, of activation and, with batch normalisation, of initial weights matters "
+        f"little once each has its own learning rate. Accuracy comes at a price: {pair.title} needs "
         f"{costs[0] / costs[1]:.0f} times as many multiply-adds as {smallest.title}, which misclassifies "
         f"{1 - smallest.metrics['test']['accuracy']:.2%}. Of the {n_wrong:,} mistakes of {pair.title}, {n} confuse {a} "
-        f"and {b}. All {len(networks)} networks of [appendix B](#b-other-networks) misclassify the same {n_hard} test "
-        "images; some are probably too small to tell, and some labels may be wrong. With more time, we would train "
-        "both variants of the largest pair with more seeds, and try more layers with shortcut connections, as in the "
-        "wide ResNet mentioned above."
+        f"and {b}. All {len(networks)} networks of [appendix C](#c-other-networks) misclassify the same {n_hard} test "
+        "images; in some, the distinguishing details are probably too small to see, and some labels may be wrong. With "
+        "more time, we would train both variants of the largest pair with more seeds, and try more layers with "
+        "shortcut connections, as in the wide ResNet mentioned above."
     )
 
 
-def edges():
-    """Return sentences on the choices whose best learning rate is the largest or the smallest of those tried."""
-    found = {"largest": max, "smallest": min}
-    for edge, pick in found.items():
-        found[edge] = "; ".join(
-            f"{', '.join(f'*{choice}*' for choice in choices)} ({step.varied})"
-            for step in (*mlp_steps.STEPS, *cnn_steps.STEPS)
-            if step.rates and (choices := step.best_at_edge(pick))
-        )
-    told = (f"the {edge} one tried for {choices}" for edge, choices in found.items() if choices)
-    return f"The best rate is {', and '.join(told)}. These might do better at a rate beyond it."
+def mlp_table():
+    """Return a Markdown table of all choices of question 2f."""
+    return markdown_table(steps.TABLE, itertools.chain(*(step.table_rows() for step in mlp_steps.STEPS)))
 
 
 def cnn_table():
-    """Return a Markdown table of the steps of question 3 after the first, which has a picture."""
-    _, ranking, init, init_longer, *later = map(steps.row, cnn_steps.STEPS)
-    trainings = cnn_steps.training_accuracies()
-    n = len(trainings["end to end"])
-    training = ("way to train a pair", cnn_steps.TRAINING_BASE.epochs, n, *steps.compared(trainings, "end to end"))
-    return steps.table([ranking, init, init_longer, training, *later])
+    """Return a Markdown table of the choices of question 3, except the first step of question 3b."""
+    rows = [step.table_rows() for step in cnn_steps.STEPS if step is not cnn_steps.ARCHITECTURE]
+    ways, rate = cnn_steps.training_accuracies(), cnn_steps.TRAINING_BASE.learning_rate
+    titles = [cnn_steps.TRAINING_TITLE] + [""] * (len(ways) - 1)
+    rows.append([(title, way, rate, mean_and_std(ways[way]), "") for title, way in zip(titles, ways, strict=True)])
+    return markdown_table(steps.TABLE, itertools.chain(*rows))
 
 
-def augmentation():
-    """Return a clause on the two strengths of augmentation of the largest pair, and how far they are apart."""
+def final_pairs():
+    """Return clauses that compare the final pairs, by name."""
     rows = read_rows(RESULTS / "study_cnn_final.csv")
-    stronger, weaker = (
-        rows[rows["model"] == f"24-48-96-160-224{suffix}"]["validation"] for suffix in ("", ", weaker augmentation")
+    runs = {label: rows[rows["model"] == label] for label in cnn_steps.COMPARED}
+    first, small, stronger, weaker = runs.values()
+    gain, error = steps.gain(weaker["validation"], stronger["validation"])
+    longer, error_of_longer = steps.gain(first["value"], weaker["value"])
+    of_small, error_of_small = steps.gain(first["test"], small["test"])
+    costs = [cnn_steps.pair_multiply_adds(h) for h in cnn_steps.FINALS.values()]
+    return {
+        "augmentation": f"{mean_and_std(stronger['validation'])} instead of {mean_and_std(weaker['validation'])}, a "
+        f"difference of {gain:.4f} with a standard error of {error:.4f}",
+        "same_order": "After 48 epochs on 57,000 images with the same augmentation, 24-48-96-160-224 is still ahead of "
+        f"16-32-64-128-256, by {longer:.4f} with a standard error of {error_of_longer:.4f}, from one view.",
+        "small_pair": f"{mean_and_std(small['test'])} on the test images, {of_small:.4f} more than 16-32-64-128-256 "
+        f"(standard error {error_of_small:.4f}), at {costs[1] / costs[0]:.1f} times the multiply-adds",
+    }
+
+
+def final_mlps():
+    """Return clauses on the larger of the two best MLPs, by name."""
+    rows = read_rows(RESULTS / "study_mlp_final.csv")
+    small, large = (rows[rows["model"] == label] for label in ("512-256", "1024-1024-1024"))
+    without, with_dropout = (
+        np.mean(mlp_steps.LARGE.accuracies()[choice]) for choice in ("as decided so far", "dropout 0.1")
     )
-    gain, error = steps.gain(weaker, stronger)
-    return (
-        f"{mean_and_std(stronger)} instead of {mean_and_std(weaker)}, a difference of {gain:.4f} with a standard error "
-        f"of {error:.4f}"
+    gains = {part: steps.gain(small[part], large[part]) for part in ("validation", "test")}
+    return {
+        "dropout_gain": f"{with_dropout - without:+.4f}, n = {len(mlp_steps.LARGE.seeds)}",
+        "large_mlp": " and ".join(
+            f"{gain:.4f} on the {part} images (standard error {error:.4f})" for part, (gain, error) in gains.items()
+        ),
+    }
+
+
+def last_epochs():
+    """Return a sentence on the accuracies of the final MLP and pair after the last epoch."""
+    networks = load_networks()
+    ends = {name: settled_on(networks, kind).history[-1] for name, kind in (("MLP", "mlp"), ("pair", "pair"))}
+    told = (
+        f"the {name} reaches {row['train_accuracy']:.3f} on training images and {row['validation_accuracy']:.3f} on "
+        "validation images"
+        for name, row in ends.items()
     )
+    return f"After the last epoch, {'; '.join(told)}."
 
 
 def values():
@@ -267,8 +310,15 @@ def values():
         "cnn_epoch": speed.cnn_epoch_text(),
         "cnn_accuracy": speed.cnn_accuracy_text(),
         "prediction": speed.prediction_text(),
-        "mlp_steps": steps.table(map(steps.row, mlp_steps.STEPS)),
+        "rates": mlp_steps.optimizer_rates(),
+        "widths": mlp_steps.layer_gains(),
+        "shifting": f"{cnn_steps.step_gains()['shifted and mirrored images'][0]:.4f}",
+        "longer": f"{cnn_steps.longer_gain()[0]:.4f}",
+        "sigmoid": mlp_steps.sigmoid_gaps(),
+        "random_runs": ", ".join(f"{accuracy:.4f}" for accuracy in mlp_steps.INIT.accuracies()["random"]),
+        "mlp_steps": mlp_table(),
         "n_architectures": len(cnn_steps.ARCHITECTURE.choices),
+        "smaller_kernels": cnn_steps.smaller_kernels(),
         "cnn_steps": cnn_table(),
         "n_hyperparameters": len(STUDIES["mlp_search"].space.distributions),
         "n_trials": STUDIES["mlp_search"].space.n_trials,
@@ -276,8 +326,10 @@ def values():
         "search_table": search_table("mlp_search"),
         "sampled": sampled_text("mlp_search"),
         "search_repeated": repeated_table("mlp_best"),
-        "edges": edges(),
-        "augmentation": augmentation(),
+        **final_pairs(),
+        **final_mlps(),
+        "last_epochs": last_epochs(),
+        "order": "; ".join(f"{order} {mean_and_std(runs)}" for order, runs in cnn_steps.ORDER.accuracies().items()),
         "cnn_large": steps.gains_table(cnn_steps.large_gains()),
         "lenet_epochs": cnn_steps.LENET.base.epochs,
     }
@@ -285,12 +337,13 @@ def values():
 
 # Small enough for the widest table on A4.
 STYLE = """<style>
-@page { size: A4; margin: 12mm }
+@page { size: A4; margin: 10mm }
 :root { --jp-content-font-size1: 11px; --jp-content-line-height: 1.3 }
 h2, h3 { break-after: avoid }
-.jp-RenderedHTMLCommon img { max-width: 85% }
+.jp-RenderedHTMLCommon img { max-width: 72% }
 .jp-RenderedHTMLCommon table { font-size: 9px }
 .jp-RenderedHTMLCommon td, .jp-RenderedHTMLCommon th { padding: 2px 6px }
+.jp-RenderedHTMLCommon td:not(:first-child) { white-space: nowrap }
 .jp-RenderedHTMLCommon p { margin-bottom: 0.7em }
 </style>
 """
@@ -302,7 +355,8 @@ def build():
 
 
 def to_html(text):
-    """Return the report as one HTML page, with its figures in it."""
+    """Return the report as one HTML page, with its figures in it, and without links to local files."""
+    text = re.sub(r"(?<!!)\[([^\]]*)\]\((?!http|#)[^)]*\)", r"\1", text)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
     html, _ = HTMLExporter(embed_images=True, exclude_input_prompt=True).from_notebook_node(
         notebook, resources={"metadata": {"name": "report", "path": str(ROOT)}}

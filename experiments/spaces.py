@@ -177,10 +177,11 @@ def sampled_text(name):
         "Adam or AdamW": chosen["optimizer"].isin(["adam", "adamw"]),
         "batch normalisation": chosen["batch_norm"],
     }
-    counts = [f"{what} {has.sum()}" for what, has in decided.items()]
+    (first, n_first), *others = ((what, has.sum()) for what, has in decided.items())
     return (
-        f"TPE chose {len(chosen)} points. The following numbers of them agree with the decisions of the steps: "
-        f"{', '.join(counts)}. A search says little about values that it rarely tries."
+        f"The steps decided for {', '.join(decided)}. Of the {len(chosen)} points that TPE chose, {n_first} have "
+        f"{first}, {', '.join(f'{n} {what}' for what, n in others)}. A search says little about values that it rarely "
+        "tries."
     )
 
 

@@ -1,19 +1,12 @@
-"""The report's texts, tables and figure on speed and memory, from the tables that the benchmarks stored."""
+"""The report's texts and tables on speed and memory, from the tables that the benchmarks stored."""
 
 import statistics
 
-from experiments import figures
-from experiments.benchmarks import cnn_accuracy, cnn_epoch, mlp_growth, mlp_race, prediction
+from experiments.benchmarks import cnn_accuracy, cnn_epoch, mlp_memory, mlp_race, prediction
 from experiments.benchmarks.rivals import RIVALS
 from experiments.stored import read_rows
 from model_utils.tables import markdown_table
 
-CAUSES = {
-    "width": "units of the hidden layer",
-    "depth": "hidden layers of 128 units",
-    "batch_size": "batch size",
-    "images": "images",
-}
 PREDICTORS = {
     "mlp": "hand-written MLP",
     "mlp_pytorch": "MLP in PyTorch",
@@ -87,17 +80,17 @@ def _race_text(rows):
     fastest = [min(times[name] for name in rivals) for _, times in cells.values()]
     return (
         f"{machine(rows)}, NumPy {versions['numpy']}, {rows['round'].max()} rounds:\n\n{table}\n\n"
-        f"Compared with eager PyTorch, an epoch of the hand-written MLP is {statistics.geometric_mean(eager):.2f} "
-        f"times as fast in the geometric mean of the {len(cells)} cells, {min(eager):.2f} times in the worst cell. "
-        f"Compared with the fastest rival in each cell, it is {statistics.geometric_mean(fastest):.2f} times as fast "
-        f"in the geometric mean, {min(fastest):.2f} times in the worst cell."
+        f"In the geometric mean of the {len(cells)} cells, PyTorch without compilation takes "
+        f"{statistics.geometric_mean(eager):.2f} times as long as the hand-written MLP, in its best cell "
+        f"{min(eager):.2f} times. The fastest rival in each cell takes {statistics.geometric_mean(fastest):.2f} times "
+        f"as long in the geometric mean, and {min(fastest):.2f} times where it is furthest ahead."
     )
 
 
-# Memory and growth ---------------------------------------------------------------------------------------------------
+# Memory --------------------------------------------------------------------------------------------------------------
 
 
-def memory_text(path=mlp_growth.MEMORY):
+def memory_text(path=mlp_memory.STORED):
     """Return sentences on how much memory training takes."""
     row = read_rows(path).iloc[0]
     megabytes = row / 1e6
@@ -107,14 +100,6 @@ def memory_text(path=mlp_growth.MEMORY):
         f"{megabytes['data_in_float32']:.0f} MB that the images alone would take in float32. Reading the files "
         f"beforehand needs {megabytes['loading']:.0f} MB."
     )
-
-
-def growth_figure(path=mlp_growth.STORED):
-    """Draw how the time of an epoch grows, one panel for each cause, on the CPU that was measured last."""
-    newest = by_machine(read_rows(path))[-1]
-    medians = newest.groupby(["panel", "value"], sort=False)["seconds"].median()
-    panels = {title: [*medians[cause].items()] for cause, title in CAUSES.items()}
-    return figures.growth(panels, "seconds per epoch")
 
 
 # The CNN -------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ results. The steps themselves are in `mlp_steps` and `cnn_steps`.
 
 import math
 import statistics
+from dataclasses import replace
 from typing import NamedTuple
 
 from optuna.distributions import CategoricalDistribution
@@ -16,6 +17,9 @@ from experiments.stored import read_rows
 from experiments.study import Space
 from model_utils.hyperparameters import Hyperparameters
 from model_utils.tables import markdown_table, mean_and_std
+
+# The columns of a table of steps.
+TABLE = ("varied", "choice", "learning rates", "validation accuracy", "training accuracy")
 
 
 class Step(NamedTuple):
@@ -96,20 +100,56 @@ class Step(NamedTuple):
             for choice in self.choices
         }
 
+    def best_rates(self):
+        """Return the learning rate with the highest mean accuracy, for each choice."""
+        return {
+            choice: max(accuracies, key=lambda rate: statistics.mean(accuracies[rate]))
+            for choice, accuracies in self.by_rate().items()
+        }
+
     def at_best_rates(self):
-        """Return the runs of each choice at the learning rate with the highest mean accuracy; see `runs`."""
+        """Return the runs of each choice at its best learning rate; see `runs`."""
         runs = self.runs()
         if self.rates is None:
             return {choice: runs[choice] for choice in self.choices}
-        best = {}
-        for choice, accuracies in self.by_rate().items():
-            label = setting_name(choice, max(accuracies, key=lambda rate: statistics.mean(accuracies[rate])))
-            best[label] = runs[label]
-        return best
+        labels = (setting_name(choice, rate) for choice, rate in self.best_rates().items())
+        return {label: runs[label] for label in labels}
 
     def accuracies(self):
         """Return the best validation accuracies of the runs of each choice, at its best learning rate."""
         return dict(zip(self.choices, map(_values, self.at_best_rates().values()), strict=True))
+
+    @property
+    def title(self):
+        """What it varies, in which network, for how many epochs, and with how many seeds."""
+        settings = [replace(self.base, **changes) for changes in self.choices.values()]
+        networks = {(784, *h.hidden_sizes, 10) if hasattr(h, "hidden_sizes") else h.channels for h in settings}
+        lengths = sorted({h.epochs for h in settings})
+        conditions = ["-".join(map(str, networks.pop()))] if len(networks) == 1 else []
+        conditions += [f"{' or '.join(map(str, lengths))} epochs", f"n = {len(self.seeds)}"]
+        return f"{self.varied}: {', '.join(conditions)}"
+
+    def table_rows(self):
+        """Return the rows of a table with the columns `TABLE`, one for each choice."""
+        rates = {
+            choice: changes.get("learning_rate", self.base.learning_rate) for choice, changes in self.choices.items()
+        }
+        if self.rates is not None:
+            rates = {
+                choice: ", ".join(f"**{rate:g}**" if rate == best else f"{rate:g}" for rate in self.rates[choice])
+                for choice, best in self.best_rates().items()
+            }
+        first = dict(zip(self.choices, [self.title], strict=False))
+        return [
+            (
+                first.get(choice, ""),
+                f"**{choice}**" if choice == self.decided else choice,
+                rates[choice],
+                mean_and_std(_values(runs)),
+                f"{statistics.mean(run['train_accuracy'] for run in runs):.4f}",
+            )
+            for choice, runs in zip(self.choices, self.at_best_rates().values(), strict=True)
+        ]
 
     def describe(self):
         """Return a Markdown table of the choices at their best learning rates, and sentences on the decision."""
@@ -128,60 +168,15 @@ class Step(NamedTuple):
         named = (rates + (f" ({'; '.join(of)})" if len(tried) > 1 else "") for rates, of in tried.items())
         sentences = [f"Learning rates tried: {'; '.join(named)}."]
         for edge, pick in (("largest", max), ("smallest", min)):
-            at_edge = self.best_at_edge(pick)
+            at_edge = [choice for choice, rate in self.best_rates().items() if rate == pick(self.rates[choice])]
             if at_edge:
                 sentences.append(f"For {'; '.join(at_edge)}, the best rate is the {edge} one tried.")
         return sentences
-
-    def best_at_edge(self, pick):
-        """Return the choices whose best learning rate is at an edge of those tried.
-
-        Parameters
-        ----------
-        pick : function
-            max or min.
-        """
-        return [
-            choice
-            for choice, accuracies in self.by_rate().items()
-            if max(accuracies, key=lambda rate: statistics.mean(accuracies[rate])) == pick(accuracies)
-        ]
 
 
 def setting_name(choice, rate):
     """Return the name of a choice at a learning rate."""
     return f"{choice}, rate {rate:g}"
-
-
-def table(rows):
-    """Return a Markdown table of steps, each from `row`."""
-    return markdown_table(["varied", "epochs", "n", "validation accuracy, best first", "±, median"], rows)
-
-
-def row(step):
-    """Return the row of `table` for a step."""
-    epochs = {changes.get("epochs", step.base.epochs) for changes in step.choices.values()}
-    lengths = " or ".join(map(str, sorted(epochs)))
-    return step.varied, lengths, len(step.seeds), *compared(step.accuracies(), step.decided)
-
-
-def compared(accuracies, decided):
-    """Return the mean accuracies as text, the one decided on in bold; and the median standard deviation, "" for n = 1.
-
-    Parameters
-    ----------
-    accuracies : dict of str to list of float
-        For each choice, the accuracies of its runs.
-    decided : str or None
-    """
-    means = {choice: statistics.mean(values) for choice, values in accuracies.items()}
-    texts = {choice: f"{choice}: {mean:.4f}" for choice, mean in means.items()}
-    if decided is not None:
-        texts[decided] = f"**{texts[decided]}**"
-    ranked = sorted(means, key=means.get, reverse=True)
-    n = min(map(len, accuracies.values()))
-    spread = f"{statistics.median(map(statistics.stdev, accuracies.values())):.4f}" if n > 1 else ""
-    return "; ".join(texts[choice] for choice in ranked), spread
 
 
 def describe(runs):

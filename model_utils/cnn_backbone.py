@@ -150,6 +150,7 @@ class CNNHyperparameters(BackboneHyperparameters):
     n_features: int = count(256, "units of the fully connected layer, which give the features", maximum=MAX_UNITS)
     init: str = choice("Xavier", "initial weights", INITS)
     batch_norm: bool = flag(True, "use batch normalisation in every layer")
+    pool_first: bool = flag(True, "pool before batch normalisation and ReLU, not after them")
 
     def __post_init__(self):
         super().__post_init__()
@@ -220,10 +221,10 @@ class CNNHyperparameters(BackboneHyperparameters):
 class CNNBackbone(Backbone):
     """Convolution layers, each with max pooling and ReLU, then a fully connected layer that gives the features.
 
-    Pooling comes before ReLU, so that ReLU works on a map with fewer values, by the square of the stride. Without batch
-    normalisation, both orders give the same result, because ReLU keeps the order of numbers: the largest of several
-    values after ReLU is the ReLU of the largest. Batch normalisation (S. Ioffe, C. Szegedy, 2015) comes between the
-    two, so it takes its mean and variance from the smaller map, and the result depends on the order.
+    By default, pooling comes before batch normalisation (S. Ioffe, C. Szegedy, 2015) and ReLU, so that they work on a
+    map with fewer values, by the square of the stride. Without batch normalisation, pooling last gives the same result,
+    because ReLU keeps the order of numbers: the largest of several values after ReLU is the ReLU of the largest. With
+    it, the result depends on the order, because its mean and variance are those of another map.
 
     A convolution keeps the size of its map, which is surrounded by zeros, the black of the background. Pooling with
     stride s divides the size by s and rounds up; windows at the border are cut off where the map ends.
@@ -239,7 +240,7 @@ class CNNBackbone(Backbone):
         h = hyperparameters
         super().__init__(h.n_features, h.dropout)
         self.layers = nn.ModuleList(
-            _convolution_layer(*sizes, h.batch_norm)
+            _convolution_layer(*sizes, h.batch_norm, h.pool_first)
             for sizes in zip(
                 (1, *h.channels),
                 h.channels,
@@ -286,8 +287,8 @@ class CNNBackbone(Backbone):
                     nn.init.zeros_(module.bias)
 
 
-def _convolution_layer(n_in, n_out, kernel_size, pool_size, pool_stride, map_size, batch_norm):
-    """Convolution, max pooling, batch normalisation and ReLU, as a Sequential whose parts have these names."""
+def _convolution_layer(n_in, n_out, kernel_size, pool_size, pool_stride, map_size, batch_norm, pool_first):
+    """Convolution, max pooling, batch normalisation and ReLU, as a Sequential whose parts have names."""
     parts = OrderedDict()
     if kernel_size % 2 == 0:  # zeros around a map, so that an even kernel keeps its size
         before, after = kernel_size // 2 - 1, kernel_size // 2
@@ -297,8 +298,12 @@ def _convolution_layer(n_in, n_out, kernel_size, pool_size, pool_stride, map_siz
     parts["convolution"] = nn.Conv2d(n_in, n_out, kernel_size, padding=padding, bias=not batch_norm)
     # The windows reach beyond the map. Divide the excess between the two sides, with the larger half at the end.
     beyond = (math.ceil(map_size / pool_stride) - 1) * pool_stride + pool_size - map_size
-    parts["pool"] = nn.MaxPool2d(pool_size, pool_stride, padding=max(0, beyond) // 2, ceil_mode=True)
+    pool = nn.MaxPool2d(pool_size, pool_stride, padding=max(0, beyond) // 2, ceil_mode=True)
+    if pool_first:
+        parts["pool"] = pool
     if batch_norm:
         parts["norm"] = nn.BatchNorm2d(n_out)
     parts["relu"] = nn.ReLU(inplace=True)
+    if not pool_first:
+        parts["pool"] = pool
     return nn.Sequential(parts)

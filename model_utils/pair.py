@@ -97,6 +97,11 @@ class Pair(NamedTuple):
         """How many multiply-adds one prediction takes, with all its views."""
         return multiply_adds(self.backbone) + sum(W.size for W in self.classifier.W)
 
+    @property
+    def n_parameters(self):
+        """How many parameters the backbone and the MLP have together."""
+        return sum(parameter.numel() for parameter in self.backbone.parameters()) + self.classifier.n_parameters
+
     def state(self):
         """Return the arrays of the backbone, the standardizer and the MLP by name, to be saved."""
         return (

@@ -127,22 +127,25 @@ def descent(paths, loss, limits):
 def learning_curves(histories):
     """Draw loss and accuracy over the epochs, training dashed and validation solid.
 
+    If the numbers of epochs differ, the horizontal axis is the share of the epochs that is finished.
+
     Parameters
     ----------
     histories : dict of str to list of dict
         For each model, the rows that `mlp.train` returns.
     """
     styles = {"train": "--", "validation": "-"}
+    lengths = set(map(len, histories.values()))
     figure, [axes] = new_figure(3.6, 1, 2)
     for ax, quantity in zip(axes, ("loss", "accuracy"), strict=True):
         later_values = []
         for i, (label, history) in enumerate(histories.items()):
-            epochs = [row["epoch"] for row in history]
+            epochs = [row["epoch"] / (len(history) if len(lengths) > 1 else 1) for row in history]
             for part, style in styles.items():
                 values = [row[f"{part}_{quantity}"] for row in history]
                 ax.plot(epochs, values, style, color=f"C{i}", label=f"{label}, {part}")
                 later_values += later(values)
-        ax.set(xlabel="epoch", ylabel=quantity)
+        ax.set(xlabel="share of the epochs" if len(lengths) > 1 else "epoch", ylabel=quantity)
         ax.grid(alpha=0.3)
         frame(ax, later_values)
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside right center")
