@@ -172,7 +172,6 @@ def steps(panels):
                 color, mean = "tab:blue" if choice == decided else "tab:gray", np.mean(accuracies)
                 if mean < lowest:
                     ax.text(lowest, row, f"← {mean:.4f}", va="center", fontsize=7, color=color)
-                    continue
                 ax.scatter(accuracies, [row] * len(accuracies), color=color, s=10, alpha=0.6)
                 ax.plot([mean] * 2, [row - 0.35, row + 0.35], color=color, linewidth=2)
             ax.set_yticks(range(len(runs)), [textwrap.fill(choice, 48) for choice in runs], fontsize=7.5)
@@ -181,6 +180,7 @@ def steps(panels):
             ax.tick_params(axis="x", labelsize=7)
             ax.set_title(title.replace(": ", "\n", 1), fontsize=9, loc="right")
             ax.grid(alpha=0.3)
+    figure.supxlabel("validation accuracy", fontsize=9)
     return figure
 
 

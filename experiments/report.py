@@ -160,9 +160,9 @@ def summary():
         f"We compared {grids.size} CNNs of equal cost. {smallest_kernels} kernels have the highest mean in {n_won} of "
         f"{grids.size // len(cnn_steps.KERNELS)} combinations of map sizes and numbers of kernels. "
         f"{worst_plan.capitalize()} of kernels are the worst on average.",
-        f"Of the steps in training a pair, {what} add the most, {of_training[what][0]:+.4f}. Full-size maps "
-        f"add {larger_maps:.4f}, at {cost:.0f} times the cost. At equal cost, they beat more kernels on smaller maps "
-        f"by {at_equal_cost:.4f} (n = {len(large.seeds)}).",
+        f"Among the changes to how a pair is trained, {what} add the most, {of_training[what][0]:+.4f}. Keeping the "
+        f"maps at 28 x 28 in the first layer (full-size maps) adds {larger_maps:.4f}, at {cost:.0f} times the cost. "
+        f"At equal cost, they beat more kernels on smaller maps by {at_equal_cost:.4f} (n = {len(large.seeds)}).",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
@@ -220,14 +220,14 @@ def conclusion():
         f"The saved MLP misclassifies {wrong[0]:.2%} of the test images with {n_parameters[0]:,} parameters, the saved "
         f"pair {wrong[1]:.2%} with {n_parameters[1]:,}. A convolution uses the same weights everywhere in an image; "
         "the MLP must learn each position separately. Varied training images matter for both, and the size of the maps "
-        "for the CNN. The choice of optimizer, of activation and, with batch normalisation, of initial weights matters "
-        f"little once each has its own learning rate. Accuracy comes at a price: {pair.title} needs "
-        f"{costs[0] / costs[1]:.0f} times as many multiply-adds as {smallest.title}, which misclassifies "
-        f"{1 - smallest.metrics['test']['accuracy']:.2%}. Of the {n_wrong:,} mistakes of {pair.title}, {n} confuse {a} "
-        f"and {b}. All {len(networks)} networks of [appendix C](#c-other-networks) misclassify the same {n_hard} test "
-        "images; in some, the distinguishing details are probably too small to see, and some labels may be wrong. With "
-        "more time, we would train both variants of the largest pair with more seeds, and try more layers with "
-        "shortcut connections, as in the wide ResNet mentioned above."
+        "for the CNN. The choice of optimizer and, with batch normalisation, of initial weights matters little once "
+        "each has its own learning rate; of the activations, only sigmoid is behind. Accuracy comes at a price: "
+        f"{pair.title} needs {costs[0] / costs[1]:.0f} times as many multiply-adds as {smallest.title}, which "
+        f"misclassifies {1 - smallest.metrics['test']['accuracy']:.2%}. Of the {n_wrong:,} mistakes of {pair.title}, "
+        f"{n} confuse {a} and {b}. All {len(networks)} networks of [appendix C](#c-other-networks) misclassify the "
+        f"same {n_hard} test images; in some, the distinguishing details are probably too small to see, and some "
+        "labels may be wrong. With more time, we would train both variants of the largest pair with more seeds, and "
+        "try more layers with shortcut connections, as in the wide ResNet mentioned above."
     )
 
 
@@ -237,8 +237,9 @@ def mlp_table():
 
 
 def cnn_table():
-    """Return a Markdown table of the choices of question 3, except the first step of question 3b."""
-    rows = [step.table_rows() for step in cnn_steps.STEPS if step is not cnn_steps.ARCHITECTURE]
+    """Return a Markdown table of all choices of question 3."""
+    order, architecture, *later = cnn_steps.STEPS
+    rows = [step.table_rows() for step in (order, architecture, cnn_steps.REPEATED, *later)]
     ways, rate = cnn_steps.training_accuracies(), cnn_steps.TRAINING_BASE.learning_rate
     titles = [cnn_steps.TRAINING_TITLE] + [""] * (len(ways) - 1)
     rows.append([(title, way, rate, mean_and_std(ways[way]), "") for title, way in zip(titles, ways, strict=True)])
@@ -312,6 +313,7 @@ def values():
         "prediction": speed.prediction_text(),
         "rates": mlp_steps.optimizer_rates(),
         "widths": mlp_steps.layer_gains(),
+        "depth": mlp_steps.depth(),
         "shifting": f"{cnn_steps.step_gains()['shifted and mirrored images'][0]:.4f}",
         "longer": f"{cnn_steps.longer_gain()[0]:.4f}",
         "sigmoid": mlp_steps.sigmoid_gaps(),

@@ -179,7 +179,7 @@ def sampled_text(name):
     }
     (first, n_first), *others = ((what, has.sum()) for what, has in decided.items())
     return (
-        f"The steps decided for {', '.join(decided)}. Of the {len(chosen)} points that TPE chose, {n_first} have "
+        f"The steps chose {', '.join(decided)}. Of the {len(chosen)} points that TPE chose, {n_first} have "
         f"{first}, {', '.join(f'{n} {what}' for what, n in others)}. A search says little about values that it rarely "
         "tries."
     )

@@ -41,7 +41,7 @@ def test_the_networks_of_question_3b_keep_to_their_plans():
 
 @pytest.mark.q3d
 def test_the_final_pairs_follow_every_decision():
-    order, _, init, gains, large = (step.choices[step.decided] for step in cnn_steps.STEPS if step.decided)
+    order, init, gains, large = (step.choices[step.decided] for step in cnn_steps.STEPS if step.decided)
     winner = max(cnn_steps.RANKING.accuracies().items(), key=lambda item: statistics.mean(item[1]))[0]
     longer = cnn_steps.RANKING.choices[winner]
     assert order == {}, "as in the default"
