@@ -328,6 +328,7 @@ def large_gains():
         "full-size maps to 1 x 1": (first, full_to_one),
         "more kernels on full-size maps": (full, most),
         "full-size maps instead of more kernels, at equal cost": (most_medium, most),
+        "the same, with equal numbers on the full-size maps": (most_medium, most_equal),
     }
     error = math.sqrt(np.mean([np.var(runs, ddof=1) / len(runs) for runs in accuracies]) * 2)
     return {what: (steps.gain(*runs)[0], error) for what, runs in compared.items()}

@@ -230,7 +230,7 @@ def optimizer_rates():
     lost = min(max(of_rates.values()) - min(of_rates.values()) for of_rates in means.values())
     return (
         f"The best rates are {best_rates}. At these rates, the optimizers differ by no more than "
-        f"{max(highest) - min(highest):.4f}. From its best to its worst rate, each loses at least {lost:.4f}."
+        f"{max(highest) - min(highest):.4f}. At its worst rate, each is at least {lost:.4f} below its best."
     )
 
 

@@ -62,7 +62,7 @@ def architecture_diagram(on_pixels, pair):
                 ("flatten", "784"),
                 *(("hidden layer", f"{size} units\nbatch norm, ReLU\ndropout {dropout:g}") for size in hidden_sizes),
                 ("output layer", "10 logits"),
-                ("softmax", "probabilities"),
+                ("mean, softmax", "over ten views"),
             ],
             "CNN": [
                 ("image", "28 x 28"),
@@ -160,8 +160,8 @@ def summary():
         f"We compared {grids.size} CNNs of equal cost. {smallest_kernels} kernels have the highest mean in {n_won} of "
         f"{grids.size // len(cnn_steps.KERNELS)} combinations of map sizes and numbers of kernels. "
         f"{worst_plan.capitalize()} of kernels are the worst on average.",
-        f"Among the changes to how a pair is trained, {what} add the most, {of_training[what][0]:+.4f}. Keeping the "
-        f"maps at 28 x 28 in the first layer (full-size maps) adds {larger_maps:.4f}, at {cost:.0f} times the cost. "
+        f"Among the changes to how a pair is trained, {what} add the most, {of_training[what][0]:+.4f}. Larger "
+        f"maps (28, 14, 14, 7, 4 instead of 14, 7, 4, 2, 1) add {larger_maps:.4f}, at {cost:.0f} times the cost. "
         f"At equal cost, they beat more kernels on smaller maps by {at_equal_cost:.4f} (n = {len(large.seeds)}).",
     ]
     return "\n".join(f"- {line}" for line in lines)
@@ -173,7 +173,7 @@ def search_verdict():
     plain, decided = (np.mean(step.accuracies()[choice]) for choice in ("none", step.decided))
     found = max(map(np.mean, values_by(stored_trials("mlp_best"), "rank")))
     return (
-        f"A search over {len(STUDIES['mlp_search'].space.distributions)} hyperparameters at once, which started from "
+        f"A search over {len(STUDIES['mlp_search'].space.distributions)} hyperparameters at once, starting from "
         f"scratch, hardly tried augmentation. Its best point reaches {found:.4f} in {step.base.epochs} epochs. "
         f"The steps reach {plain:.4f} in as many epochs without augmentation, and {decided:.4f} with shifts, mirroring "
         "and weight decay"
@@ -199,7 +199,7 @@ def did_not_work():
     lost = [f"{choice} {gain:+.4f}" for choice, (gain, error) in gains.items() if gain <= 2 * error]
     lines = [
         f"In {mlp_steps.REGULARISATION.base.epochs} epochs, these kinds of regularisation did not improve the MLP "
-        f"512-256 by more than two standard errors: {'; '.join(lost)}.",
+        f"512-256 by more than two standard errors, or made it worse: {'; '.join(lost)}.",
         f"{search_verdict()} (appendix B).",
     ]
     return "\n".join(f"- {line}" for line in lines)
@@ -242,7 +242,12 @@ def cnn_table():
     rows = [step.table_rows() for step in (order, architecture, cnn_steps.REPEATED, *later)]
     ways, rate = cnn_steps.training_accuracies(), cnn_steps.TRAINING_BASE.learning_rate
     titles = [cnn_steps.TRAINING_TITLE] + [""] * (len(ways) - 1)
-    rows.append([(title, way, rate, mean_and_std(ways[way]), "") for title, way in zip(titles, ways, strict=True)])
+    rows.append(
+        [
+            (title, f"**{way}**" if way == "end to end" else way, rate, mean_and_std(runs), "")
+            for title, (way, runs) in zip(titles, ways.items(), strict=True)
+        ]
+    )
     return markdown_table(steps.TABLE, itertools.chain(*rows))
 
 
@@ -342,7 +347,7 @@ STYLE = """<style>
 @page { size: A4; margin: 10mm }
 :root { --jp-content-font-size1: 11px; --jp-content-line-height: 1.3 }
 h2, h3 { break-after: avoid }
-.jp-RenderedHTMLCommon img { max-width: 72% }
+.jp-RenderedHTMLCommon img { max-width: 70% }
 .jp-RenderedHTMLCommon table { font-size: 9px }
 .jp-RenderedHTMLCommon td, .jp-RenderedHTMLCommon th { padding: 2px 6px }
 .jp-RenderedHTMLCommon td:not(:first-child) { white-space: nowrap }

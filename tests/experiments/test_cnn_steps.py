@@ -86,6 +86,7 @@ def test_what_is_said_of_larger_networks_holds():
     assert gains["full-size maps"] > 2
     assert gains["full-size maps to 1 x 1"] > 2
     assert gains["full-size maps instead of more kernels, at equal cost"] > 2
+    assert 0 < gains["the same, with equal numbers on the full-size maps"] < 2
     assert 0 < gains["more kernels on full-size maps"] < 2
     runs = cnn_steps.LARGE.runs()
     first, *larger = (
