@@ -238,8 +238,8 @@ def sigmoid_gaps():
     """Return a sentence on how far sigmoid is from ReLU at each learning rate."""
     means = _means(ACTIVATION)
     gaps = ", ".join(f"{means['sigmoid'][rate] - mean:+.4f} at {rate:g}" for rate, mean in means["relu"].items())
-    best = max(means["relu"].values()) - max(means["sigmoid"].values())
-    return f"Accuracy of sigmoid minus that of ReLU, by learning rate: {gaps}; each at its best rate: {-best:+.4f}."
+    at_best = max(means["sigmoid"].values()) - max(means["relu"].values())
+    return f"Accuracy of sigmoid minus that of ReLU, by learning rate: {gaps}; each at its best rate: {at_best:+.4f}."
 
 
 def layer_gains():

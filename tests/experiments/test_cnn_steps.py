@@ -147,6 +147,15 @@ def test_what_is_said_of_the_three_rankings_holds():
         assert (lead <= 2 * steps.standard_error(best, network)) == (step is not cnn_steps.RANKING)
 
 
+@pytest.mark.q3b
+@pytest.mark.acceptance
+def test_on_small_maps_the_initial_weights_decide_whether_equal_or_growing_numbers_lead():
+    equal = cnn_steps.architecture("equal numbers", "small maps", "3 x 3")
+    for step, sign in ((cnn_steps.ARCHITECTURE, 1), (cnn_steps.RANKING, 1), (cnn_steps.REPEATED, -1)):
+        accuracies = step.accuracies()
+        assert sign * (statistics.mean(accuracies[equal]) - statistics.mean(accuracies[cnn_steps.QUESTION_3A])) > 0
+
+
 @pytest.mark.q3c
 @pytest.mark.acceptance
 def test_the_initial_weights_were_trained_for_longer_at_their_best_rates():

@@ -1,6 +1,7 @@
 """The argument of question 2f: its final models and its search."""
 
 import json
+import statistics
 from dataclasses import asdict, replace
 
 import pytest
@@ -43,6 +44,15 @@ def test_what_is_said_of_longer_regularisation_holds():
         assert abs(gain) <= 2 * error
     gain, error = steps.gain(views["flip, shift 1, weight decay 0.1, dropout 0.1"], views["shift 1"])
     assert gain > 2 * error
+
+
+@pytest.mark.acceptance
+def test_shifts_of_two_pixels_are_the_hardest_to_learn_and_one_pixel_is_best():
+    runs = mlp_steps.REGULARISATION.runs()
+    learned = {choice: statistics.mean(run["train_accuracy"] for run in its_runs) for choice, its_runs in runs.items()}
+    assert min(learned, key=learned.get) == "shift 2"
+    accuracies = mlp_steps.REGULARISATION.accuracies()
+    assert max(accuracies, key=lambda choice: statistics.mean(accuracies[choice])) == "shift 1"
 
 
 @pytest.mark.acceptance
