@@ -32,7 +32,7 @@ from model_utils.layer_table import layers_text
 from model_utils.mlp import state_layout
 from model_utils.mlp_head import MLPHead
 from model_utils.onnx_export import export_onnx
-from model_utils.pair import Pair, Standardizer, predict_logits, standardized_features
+from model_utils.pair import Pair, Standardizer, head_logits, standardized_features
 from model_utils.pictures import read_picture
 from model_utils.saved_models import (
     NotSavedError,
@@ -57,6 +57,8 @@ CLASSIFIER = mlp.ClassifierHyperparameters(
     schedule="cosine",
     epochs=10,
 )
+# What the MLP takes from the backbone when both are trained end to end.
+SHARED = ("label_smoothing", "batch_size", "epochs", "patience", "seed")
 
 
 def build(hyperparameters, classifier_hyperparameters=CLASSIFIER):
@@ -68,13 +70,17 @@ def build(hyperparameters, classifier_hyperparameters=CLASSIFIER):
     classifier_hyperparameters : mlp.ClassifierHyperparameters
         Of the MLP that is the head; used only for training end to end.
 
+    Returns
+    -------
+    Backbone
+
     Raises
     ------
     ImportError, WeightsError
         If a package that the backbone needs is not installed, or its ImageNet weights are unavailable.
     """
     h = hyperparameters
-    check_is("classifier_hyperparameters", classifier_hyperparameters, mlp.ClassifierHyperparameters)
+    _check_classifier(classifier_hyperparameters)
     backbone = backbones.build(h)
     if h.weights == "ImageNet":
         backbone.load_imagenet_weights()
@@ -86,8 +92,14 @@ def build(hyperparameters, classifier_hyperparameters=CLASSIFIER):
 
 def in_step(classifier_hyperparameters, hyperparameters):
     """Return the MLP's hyperparameters, with those that end-to-end training shares taken from the backbone."""
-    shared = ("label_smoothing", "batch_size", "epochs", "patience", "seed")
-    return replace(classifier_hyperparameters, **{name: getattr(hyperparameters, name) for name in shared})
+    return replace(classifier_hyperparameters, **{name: getattr(hyperparameters, name) for name in SHARED})
+
+
+def _check_classifier(hyperparameters):
+    """Raise a ValueError unless these are hyperparameters of an MLP on features; one on images has more of them."""
+    if type(hyperparameters) is not mlp.ClassifierHyperparameters:
+        found = type(hyperparameters).__name__
+        raise ValueError(f"classifier_hyperparameters: expected ClassifierHyperparameters, got {found}")
 
 
 # From images to features to classes ----------------------------------------------------------------------------------
@@ -115,13 +127,13 @@ def train_pair(backbone, splits, hyperparameters, classifier_hyperparameters, ch
     histories : dict of str to list of dict
         {"backbone": from `train`, empty if it is frozen, "mlp": from `mlp.train`, empty if trained end to end}.
     metrics : dict
-        See `save`. The test images are used only after training.
+        From `measure_pair`. The test images are used only after training.
     """
     h, mlp_h = hyperparameters, classifier_hyperparameters
     check_is("backbone", backbone, Backbone)
     check_is("splits", splits, Splits)
     check_is("hyperparameters", h, BackboneHyperparameters)
-    check_is("classifier_hyperparameters", mlp_h, mlp.ClassifierHyperparameters)
+    _check_classifier(mlp_h)
     if not h.end_to_end:  # built first, so that an impossible MLP raises before the backbone is trained
         classifier = mlp.build(mlp_h, backbone.n_features)
     histories = {"backbone": [], "mlp": []}
@@ -148,7 +160,7 @@ def pair_of(backbone):
 
 
 def measure_pair(pair, splits, feature_splits=None):
-    """Measure a pair, and its backbone's linear head if one was trained, on validation and test images; see `save`.
+    """Measure a pair, and its backbone's linear head if one was trained, on validation and test images.
 
     Parameters
     ----------
@@ -156,6 +168,12 @@ def measure_pair(pair, splits, feature_splits=None):
     splits : Splits
     feature_splits : list of Split, optional
         The standardised features, if they have already been extracted.
+
+    Returns
+    -------
+    dict of str to dict
+        {"validation": ..., "test": ...} of the pair, and {"head_validation": ..., "head_test": ...} of the linear head;
+        each from `measure`.
     """
     check_is("pair", pair, Pair)
     check_is("splits", splits, Splits)
@@ -170,7 +188,7 @@ def measure_pair(pair, splits, feature_splits=None):
     if pair.backbone.trained_on and isinstance(pair.backbone.head, nn.Linear):
         for part in ("validation", "test"):
             split = getattr(splits, part)
-            metrics[f"head_{part}"] = measure(predict_logits(pair.backbone, split.images), split.labels, CLASS_NAMES)
+            metrics[f"head_{part}"] = measure(head_logits(pair.backbone, split.images), split.labels, CLASS_NAMES)
     return metrics
 
 
@@ -196,14 +214,14 @@ def save(folder, pair, hyperparameters, classifier_hyperparameters, histories, s
     split : dict
         The arguments of `load_splits`.
     metrics : dict
-        {"validation": ..., "test": ...} of the pair, {"head_validation": ..., "head_test": ...} of the backbone's own
-        head, if it was trained; each from `measure`.
+        From `measure_pair`.
 
     Raises
     ------
     NotSavedError
         See `saved_models.save_model`.
     """
+    _check_classifier(classifier_hyperparameters)
     backbone, _, classifier = pair
     if hyperparameters.end_to_end:
         classifier_hyperparameters = in_step(classifier_hyperparameters, hyperparameters)
@@ -325,14 +343,17 @@ def _train_command(args):
     h = command_line.read_backbone_options(args, BACKBONES)
     mlp_h = command_line.read_options(args, CLASSIFIER, "mlp_")
     if h.end_to_end:
+        for name in SHARED:
+            if hasattr(args, f"mlp_{name}"):
+                raise ValueError(f"mlp_{name}: end to end, the MLP takes its {name} from the backbone")
         mlp_h = in_step(mlp_h, h)
     split = command_line.read_split(args)
     folder = args.models_dir / pair_name(h, mlp_h)
     command_line.check_name(folder)
     check_split_sizes(**split)  # before a network is built or its weights are fetched
+    check_batches(mlp_h.batch_norm, mlp_h.batch_size, split["train"])
     backbone = build(h, mlp_h).to(choose_device(args.device))
     splits = load_splits(**split)
-    check_batches(mlp_h.batch_norm, mlp_h.batch_size, len(splits.train.labels))
     # Named after the backbone alone, so that a trained backbone is not lost if something goes wrong with its MLP.
     checkpoint = args.models_dir / f"{h.name}.checkpoint.tmp"
     with command_line.reserved(checkpoint, "a backbone of this name, with this MLP or another"):
@@ -354,7 +375,8 @@ def _train_command(args):
             raise
         remove_saved(checkpoint)
     print(f"saved in {folder}")
-    _print_head(metrics)
+    if "head_test" in metrics:
+        print(f"test accuracy of the backbone's own head {metrics['head_test']['accuracy']:.4f}")
     print(f"test accuracy {metrics['test']['accuracy']:.4f}")
     return 0
 
@@ -368,13 +390,9 @@ def _evaluate_command(args):
 
 def _inspect_command(args):
     pair, saved = load(args.folder, "cpu")
-    print(f"# {args.folder.name}\n\n{model_page.facts(_structure(pair), saved, weights_sha256(args.folder))}")
+    facts = model_page.facts(_structure(pair), saved, weights_sha256(args.folder))
+    print(f"# {args.folder.absolute().name}\n\n{facts}")
     return 0
-
-
-def _print_head(metrics):
-    if "head_test" in metrics:
-        print(f"test accuracy of the backbone's own head {metrics['head_test']['accuracy']:.4f}")
 
 
 def _predict_command(args):

@@ -17,7 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from data_preparation import CLASS_NAMES, DataError, Splits, augment, batches, load_splits, preprocess, ten_views
+from data_preparation import (
+    CLASS_NAMES,
+    DataError,
+    Splits,
+    augment,
+    batches,
+    check_split_sizes,
+    load_splits,
+    preprocess,
+    ten_views,
+)
 from model_utils import checks, command_line, mlp_training, model_page
 from model_utils.hyperparameters import count, flag
 from model_utils.losses import softmax
@@ -104,7 +114,7 @@ def train(model, training, validation, hyperparameters, on_epoch=None):
 
 
 def predict_logits(model, x, average_views=False, batch_size=1000):
-    """Compute the logits, shape (N, K), of any number of images or features, `batch_size` at a time.
+    """Compute the logits of any number of images or features, `batch_size` at a time.
 
     Parameters
     ----------
@@ -113,6 +123,10 @@ def predict_logits(model, x, average_views=False, batch_size=1000):
     average_views : bool
         Return the mean logits of the ten views of each image; see `data_preparation.ten_views`.
     batch_size : int
+
+    Returns
+    -------
+    ndarray of float, shape (N, K)
 
     Raises
     ------
@@ -140,6 +154,11 @@ def evaluate(model, split, average_views=False):
     split : Split
     average_views : bool
         See `predict_logits`.
+
+    Returns
+    -------
+    dict
+        The metrics, from `measure`.
 
     Raises
     ------
@@ -310,6 +329,8 @@ def _train_command(args):
     folder = args.models_dir / h.name
     command_line.check_name(folder)
     split = command_line.read_split(args)
+    check_split_sizes(**split)
+    check_batches(h.batch_norm, h.batch_size, split["train"])
     with command_line.reserved(folder):
         command_line.check_folder_is_free(folder, args.overwrite)
         splits = load_splits(**split)
@@ -341,7 +362,7 @@ def _evaluate_command(args):
     average_views = _averages_views(saved)
     accuracy = evaluate(model, test, average_views)["accuracy"]
     if average_views:
-        print(f"with one view of each image {evaluate(model, test)['accuracy']:.4f}, with ten views:")
+        print(f"test accuracy from one view {evaluate(model, test)['accuracy']:.4f}; from ten views:")
     return command_line.report_accuracy("mlp.py", accuracy, saved, len(test.labels))
 
 
@@ -351,7 +372,8 @@ def _averages_views(saved):
 
 def _inspect_command(args):
     model, saved = load(args.folder)
-    print(f"# {args.folder.name}\n\n{model_page.facts(_structure(model), saved, weights_sha256(args.folder))}")
+    facts = model_page.facts(_structure(model), saved, weights_sha256(args.folder))
+    print(f"# {args.folder.absolute().name}\n\n{facts}")
     return 0
 
 

@@ -104,7 +104,7 @@ def _store(study, name, folder):
 
 
 def _table(study):
-    rows = sorted(study.rows(), key=lambda row: -row["value"] if row["value"] == row["value"] else math.inf)
+    rows = sorted(study.rows(), key=lambda row: math.inf if math.isnan(row["value"]) else -row["value"])
     if not rows:
         return "no trial is finished yet"
     cells = [[f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row.values()] for row in rows]
@@ -112,12 +112,17 @@ def _table(study):
 
 
 def _models(args):
-    print(networks.models_table(networks.list_saved(args.models_dir)))
+    folders = networks.list_saved(args.models_dir)
+    if not folders:
+        raise ValueError(f"{args.models_dir}: no saved models, expected them as in models/mlp/NAME/model.json")
+    print(networks.models_table(folders))
     return 0
 
 
 def _measure(args):
     for folder in args.folders:
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: no such folder")
         if folder.suffix == ".tmp" or not networks.has_weights(folder):
             print(f"left out: {folder} is incomplete or has no weights")
         else:

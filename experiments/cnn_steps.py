@@ -2,14 +2,14 @@
 
 import itertools
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
 
 import cnn
 import mlp
-from experiments import MODELS, RESULTS, mlp_steps, steps
+from experiments import RESULTS, mlp_steps, steps
 from experiments.steps import Step
 from experiments.stored import read_rows
 from model_utils.backbones.lenet import LeNetHyperparameters
@@ -130,7 +130,7 @@ QUESTION_3A = architecture("doubled numbers", "small maps", "3 x 3")  # 16-32-64
 # Six epochs favour networks that learn fast, so the first four and the last two of that ranking train for longer.
 RANKING = Step(
     "cnn_ranking",
-    "the best and the worst networks, for longer",
+    "the best and the worst networks, He weights, for longer",
     replace(FIRST, epochs=24),
     {
         name: ARCHITECTURE.choices[name]
@@ -147,7 +147,7 @@ RANKING = Step(
 # Would other initial weights change the ranking? These are the ones that question 3c settles on.
 REPEATED = RANKING._replace(
     study="cnn_ranking_init",
-    varied="the best and the worst networks, with other initial weights",
+    varied="the best and the worst networks, random weights",
     base=replace(FIRST, init="random"),
 )
 
@@ -204,7 +204,10 @@ TRAINING_BASE = replace(FIRST, init="random", flip=True, shift=1, epochs=16)
 TRAINING_TITLE = f"way to train a pair: 16-32-64-128-256, {TRAINING_BASE.epochs} epochs, n = {len(SEEDS)}, ten views"
 ONE_HIDDEN_LAYER = replace(cnn.CLASSIFIER, hidden_sizes=(128,))
 # The MLP behind the features, where it is not `cnn.CLASSIFIER`.
-HEADS = {"end to end, one hidden layer": ONE_HIDDEN_LAYER, "end to end, 512-256 as in question 2f": mlp_steps.RECIPE}
+AS_IN_2F = mlp.ClassifierHyperparameters(
+    **{f.name: getattr(mlp_steps.RECIPE, f.name) for f in fields(mlp.ClassifierHyperparameters)}
+)
+HEADS = {"end to end, one hidden layer": ONE_HIDDEN_LAYER, "end to end, 512-256 as in question 2f": AS_IN_2F}
 
 
 def finish_training(backbone, hyperparameters, history, splits):
@@ -316,22 +319,53 @@ def large_gains():
 
     Two runs say little about the spread of one network, so the standard error is that of the spread pooled over all.
     """
-    accuracies = LARGE.accuracies().values()
-    first, equal, medium, five_first, five, full_to_one, full, most, most_equal, most_medium = accuracies
+    small, full = (f"16-32-64-128-256, {maps} maps" for maps in ("small", "full-size"))
+    most = "24-48-96-160-224, full-size maps"
     compared = {
-        "growing instead of equal numbers, small maps": (equal, first),
-        "growing instead of equal numbers, full-size maps": (most_equal, most),
-        "medium instead of small maps, equal numbers": (equal, medium),
-        "5 x 5 kernels in the first two layers": (first, five_first),
-        "5 x 5 kernels in all layers": (first, five),
-        "full-size maps": (first, full),
-        "full-size maps to 1 x 1": (first, full_to_one),
+        "growing instead of equal numbers, small maps": ("41-41-41-41-41, small maps", small),
+        "growing instead of equal numbers, full-size maps": ("73-73-73-73-73, full-size maps", most),
+        "medium instead of small maps, equal numbers": ("41-41-41-41-41, small maps", "30-30-30-30-30, medium maps"),
+        "16-32-64-128-256 instead of equal numbers on medium maps": ("30-30-30-30-30, medium maps", small),
+        "5 x 5 kernels in the first two layers": (small, f"{small}, 5 x 5, then 3 x 3"),
+        "5 x 5 kernels in all layers": (small, f"{small}, 5 x 5"),
+        "full-size maps": (small, full),
+        "full-size maps to 1 x 1": (small, f"{full} to 1 x 1"),
         "more kernels on full-size maps": (full, most),
-        "full-size maps instead of more kernels, at equal cost": (most_medium, most),
-        "the same, with equal numbers on the full-size maps": (most_medium, most_equal),
+        "full-size maps instead of more kernels, at equal cost": ("64-96-128-176-224, medium maps", most),
+        "the same, with equal numbers on the full-size maps": (
+            "64-96-128-176-224, medium maps",
+            "73-73-73-73-73, full-size maps",
+        ),
     }
-    error = math.sqrt(np.mean([np.var(runs, ddof=1) / len(runs) for runs in accuracies]) * 2)
-    return {what: (steps.gain(*runs)[0], error) for what, runs in compared.items()}
+    accuracies = LARGE.accuracies()
+    error = math.sqrt(np.mean([np.var(runs, ddof=1) / len(runs) for runs in accuracies.values()]) * 2)
+    return {
+        what: (steps.gain(accuracies[before], accuracies[after])[0], error)
+        for what, (before, after) in compared.items()
+    }
+
+
+def large_table():
+    """Return a Markdown table of the networks of `LARGE`, with their costs and accuracies."""
+    rows, runs_of = [], LARGE.runs()
+    for name, changes in LARGE.choices.items():
+        pair, runs = cnn.pair_of(cnn.build(replace(LARGE.base, **changes))), runs_of[name]
+        rows.append(
+            (
+                f"**{name}**" if name == LARGE.decided else name,
+                f"{pair.multiply_adds / 1e6:,.0f}",
+                f"{pair.n_parameters:,}",
+                mean_and_std([run["value"] for run in runs]),
+                f"{np.mean([run['train_accuracy'] for run in runs]):.4f}",
+            )
+        )
+    header = ["network", "million multiply-adds", "parameters", "validation accuracy", "training accuracy"]
+    return markdown_table(header, rows)
+
+
+def pair_multiply_adds(hyperparameters):
+    """Return the multiply-adds of one prediction of the pair with these hyperparameters, trained end to end."""
+    return cnn.pair_of(cnn.build(hyperparameters)).multiply_adds
 
 
 STEPS = (ORDER, ARCHITECTURE, RANKING, INIT, INIT_LONGER, GAINS, LARGE)
@@ -350,63 +384,3 @@ LENET = Step(
     },
     decided="+ batch norm",
 )
-
-# The final pairs, with all decisions. 9,000 of the 12,000 validation images are added to the training images; the
-# other 3,000 choose the epoch. A large network can memorise more of its training images, so the largest was trained
-# with two strengths of augmentation. The one with the higher validation accuracy from ten views is final.
-FINAL_TRAIN_SIZE = 57_000
-FINALS = {
-    "16-32-64-128-256": RECIPE,
-    # How accurate can a pair with fewer than 300,000 parameters be? With the maps of the best network after 24 epochs.
-    "32-48-64-88-112": replace(RECIPE, channels=(32, 48, 64, 88, 112), n_features=32, **POOLINGS["medium maps"]),
-    "24-48-96-160-224": replace(RECIPE, shift=2, erase=12, **LARGE.choices[LARGE.decided]),
-}
-COMPARED = FINALS | {"24-48-96-160-224, weaker augmentation": replace(RECIPE, **LARGE.choices[LARGE.decided])}
-
-
-def finish_final(backbone, hyperparameters, history, splits):
-    """Measure a pair of `COMPARED` on the test images, once; save it if it is final; return its accuracies.
-
-    Of a final pair, the run with the first seed is saved.
-    """
-    h, mlp_h = hyperparameters, backbone.head.hyperparameters
-    pair = cnn.pair_of(backbone)
-    metrics = cnn.measure_pair(pair, splits)
-    if h in FINALS.values():
-        sizes = {name: len(getattr(splits, name).labels) for name in ("train", "validation")}
-        folder = MODELS / "cnn" / cnn.pair_name(h, mlp_h)
-        histories = {"backbone": history, "mlp": []}
-        cnn.save(folder, pair, h, mlp_h, histories, sizes | {"test": "official", "seed": 0}, metrics)
-    return {part: measured["accuracy"] for part, measured in metrics.items()}
-
-
-def pair_multiply_adds(hyperparameters):
-    """Return the multiply-adds of one prediction of the pair with these hyperparameters, trained end to end."""
-    return cnn.pair_of(cnn.build(hyperparameters)).multiply_adds
-
-
-def final_accuracies():
-    """Return the test accuracy of each final pair over the seeds, as text."""
-    return steps.final_accuracies("cnn_final", FINALS)
-
-
-def finals_table():
-    """Return a Markdown table of the pairs of `COMPARED` over their seeds."""
-    rows = read_rows(RESULTS / "study_cnn_final.csv")
-    cells = []
-    for label, final in COMPARED.items():
-        runs = rows[rows["model"] == label]
-        pair = cnn.pair_of(cnn.build(final))
-        accuracies = (mean_and_std(runs[part]) for part in ("value", "validation", "test"))
-        cells.append(
-            (
-                label,
-                f"{pair.n_parameters:,}",
-                f"{pair.multiply_adds:,}",
-                *accuracies,
-                len(runs),
-                f"{runs['train_accuracy'].mean():.4f}",
-            )
-        )
-    header = ["pair", "parameters", "multiply-adds", "validation, one view", "validation, ten", "test, ten"]
-    return markdown_table([*header, "n", "training accuracy"], cells)

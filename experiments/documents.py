@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from data_preparation import CLASS_NAMES
-from experiments import cnn_steps, mlp_steps
+from experiments import cnn_finals, mlp_steps
 from experiments.networks import load_networks
 from mlp import MLPHyperparameters
 from model_utils.backbones import hyperparameters_from_json
@@ -27,10 +27,10 @@ def settled_on(networks, kind):
 def headline():
     """Return one sentence on the test accuracies of the models settled on."""
     networks = load_networks()
-    of_mlp, of_pair = (settled_on(networks, kind).metrics["test"]["accuracy"] for kind in ("mlp", "pair"))
+    of_mlp, of_pair = (_over_seeds(settled_on(networks, kind)).partition(", n = ") for kind in ("mlp", "pair"))
     return (
-        f"The best MLP reaches a test accuracy of **{of_mlp:.4f}** on raw pixels, and the best pair of CNN and MLP "
-        f"**{of_pair:.4f}**."
+        f"The best MLP reaches a test accuracy of **{of_mlp[0]}** on raw pixels, and the best pair of CNN and MLP "
+        f"**{of_pair[0]}** (means and standard deviations over {of_pair[2]} seeds)."
     )
 
 
@@ -46,7 +46,7 @@ def results_table():
         name = network.title + (" + MLP" if network.description["kind"] == "pair" else "")
         rows.append(
             (
-                f"**{name}**, settled on" if network in chosen else name,
+                f"**{name}** (chosen)" if network in chosen else name,
                 f"{network.metrics['test']['accuracy']:.4f}",
                 over_seeds,
                 f"{network.metrics['validation']['accuracy']:.4f}",
@@ -71,11 +71,11 @@ def _over_seeds(network):
     """Return the test accuracy of a final model over several seeds, as text; "" for any other network."""
     h = network.description["hyperparameters"]
     if network.description["kind"] == "mlp":
-        steps, made_with = mlp_steps, MLPHyperparameters.from_json(h)
+        finals, made_with = mlp_steps, MLPHyperparameters.from_json(h)
     else:
-        steps, made_with = cnn_steps, hyperparameters_from_json(h)
-    labels = [label for label, final in steps.FINALS.items() if final == made_with]
-    return steps.final_accuracies()[labels[0]] if labels else ""
+        finals, made_with = cnn_finals, hyperparameters_from_json(h)
+    labels = [label for label, final in finals.FINALS.items() if final == made_with]
+    return finals.final_accuracies()[labels[0]] if labels else ""
 
 
 def settings_table(networks):
@@ -93,16 +93,13 @@ def _settings(network):
         f"{h.get('erase')} x {h.get('erase')} erased": h.get("erase"),
     }
     return {
-        "optimizer": h.get("optimizer", "adamw"),  # `cnn.train` has no other
         "learning rate": h["learning_rate"],
-        "schedule": h.get("schedule", "cosine"),
         "epochs": h["epochs"],
         "best epoch": best_epoch(network.history)["epoch"],
         "batch size": h["batch_size"],
         "weight decay": h["weight_decay"],
         "initial weights": h["init"],
         "dropout": h["dropout"],
-        "label smoothing": h["label_smoothing"],
         "precision": network.description.get("dtype") or network.description["trained_on"]["precision"],
         "training images": ", ".join(name for name, is_done in variations.items() if is_done),
     }

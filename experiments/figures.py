@@ -7,7 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
-from model_utils.plots import WIDTH, new_figure
+from model_utils.plots import new_figure
+
+PRINTED = 8  # inches, about the width of the text on A4: the width of figures for the report alone
 
 
 def accuracy_grids(accuracies, notes, titles, row_labels, column_labels):
@@ -77,11 +79,11 @@ def block_diagram(rows):
     rows : dict of str to list of (str, str)
         For each network, its boxes: a title and the text below it.
     """
-    figure = Figure(figsize=(WIDTH, 1.15 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(PRINTED, 0.95 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     n_columns = max(map(len, rows.values()))
     for ax, (network, boxes) in zip(axes, rows.items(), strict=True):
-        ax.set_title(network, loc="left", fontsize=9)
+        ax.set_title(network, loc="left", fontsize=8)
         for column, (title, detail) in enumerate(boxes):
             if column:
                 ax.annotate("", (column - 0.4, 0), (column - 0.6, 0), arrowprops={"arrowstyle": "->"})
@@ -92,7 +94,7 @@ def block_diagram(rows):
                 ha="center",
                 va="center",
                 fontsize=7,
-                linespacing=1.4,
+                linespacing=1.3,
                 bbox={"boxstyle": "round", "facecolor": "aliceblue", "edgecolor": "steelblue"},
             )
         ax.set(xlim=(-0.6, n_columns - 0.4), ylim=(-1, 1))
@@ -157,13 +159,14 @@ def steps(panels):
     panels : dict of str to (dict of str to sequence of float, str or None)
         By title, the accuracies of each choice, and the choice decided on.
     """
-    n_rows = np.array([len(runs) + 3 for runs, _ in panels.values()])  # 3: the title and the ticks
+    n_choices = [len(runs) for runs, _ in panels.values()]
+    n_rows = np.array(n_choices) + 5  # with the title and the ticks
     n_left = 1 + np.argmin([max(n_rows[:i].sum(), n_rows[i:].sum()) for i in range(1, len(n_rows))])
     halves = slice(n_left), slice(n_left, None)
-    figure = Figure(figsize=(WIDTH, 0.165 * max(n_rows[half].sum() for half in halves)), layout="constrained")
+    figure = Figure(figsize=(PRINTED, 0.125 * max(n_rows[half].sum() for half in halves)), layout="constrained")
     for part, half in zip(figure.subfigures(1, 2), halves, strict=True):
         titles = list(panels)[half]
-        axes = part.subplots(len(titles), 1, squeeze=False, height_ratios=n_rows[half])[:, 0]
+        axes = part.subplots(len(titles), 1, squeeze=False, height_ratios=n_choices[half])[:, 0]
         for ax, title in zip(axes, titles, strict=True):
             runs, decided = panels[title]
             highest = max(map(max, runs.values()))
@@ -171,16 +174,18 @@ def steps(panels):
             for row, (choice, accuracies) in enumerate(runs.items()):
                 color, mean = "tab:blue" if choice == decided else "tab:gray", np.mean(accuracies)
                 if mean < lowest:
-                    ax.text(lowest, row, f"← {mean:.4f}", va="center", fontsize=7, color=color)
+                    edge = max(lowest, max(accuracies)), row
+                    style = {"va": "center", "fontsize": 7, "color": color}
+                    ax.annotate(f"← {mean:.4f}", edge, (5, 0), textcoords="offset points", **style)
                 ax.scatter(accuracies, [row] * len(accuracies), color=color, s=10, alpha=0.6)
                 ax.plot([mean] * 2, [row - 0.35, row + 0.35], color=color, linewidth=2)
-            ax.set_yticks(range(len(runs)), [textwrap.fill(choice, 48) for choice in runs], fontsize=7.5)
-            ax.xaxis.set_major_locator(MaxNLocator(5))
+            ax.set_yticks(range(len(runs)), [textwrap.fill(choice, 48) for choice in runs], fontsize=7)
+            ax.xaxis.set_major_locator(MaxNLocator(4))
             ax.set(xlim=(lowest - 0.001, highest + 0.001), ylim=(len(runs) - 0.4, -0.6))
-            ax.tick_params(axis="x", labelsize=7)
-            ax.set_title(title.replace(": ", "\n", 1), fontsize=9, loc="right")
+            ax.tick_params(axis="x", labelsize=6.5)
+            ax.set_title(title.replace(": ", "\n", 1), fontsize=8, loc="right")
             ax.grid(alpha=0.3)
-    figure.supxlabel("validation accuracy", fontsize=9)
+    figure.supxlabel("validation accuracy", fontsize=8)
     return figure
 
 
@@ -209,14 +214,14 @@ def confusion_matrices(matrices, class_names):
         By model; rows are the true classes.
     class_names : sequence of str
     """
-    figure, [axes] = new_figure(5, 1, len(matrices), sharey=True)
+    figure, [axes] = new_figure(4.4, 1, len(matrices), sharey=True)
     mistakes = {title: np.where(np.eye(len(matrix), dtype=bool), 0, matrix) for title, matrix in matrices.items()}
     most = max(matrix.max() for matrix in mistakes.values())
     for ax, (title, matrix) in zip(axes, matrices.items(), strict=True):
         ax.imshow(mistakes[title], cmap="Blues", vmax=most)
         for (row, column), n in np.ndenumerate(matrix):
             color = "white" if row != column and n > most / 2 else "black"
-            ax.text(column, row, n, ha="center", va="center", fontsize=7, color=color)
+            ax.text(column, row, n, ha="center", va="center", fontsize=9, color=color)
         ax.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
         ax.set_yticks(range(len(class_names)), class_names)
         ax.set(title=title, xlabel="predicted")

@@ -16,6 +16,7 @@ from data_preparation import load_splits, preprocess
 from experiments import RESULTS
 from experiments.benchmarks import rivals
 from experiments.machine import measured_where
+from experiments.speed import machine
 from experiments.stored import read_rows
 from model_utils.tables import markdown_table, write_csv
 from model_utils.training import EpochBar
@@ -139,8 +140,9 @@ def compare(path=STORED, splits=None, shapes=SHAPES, epochs=EPOCHS):
 
 
 def libraries_table(path=STORED):
-    """Return a Markdown table of the same MLP in several libraries, and of scikit-learn's own classifiers."""
-    return markdown_table(
+    """Return a Markdown table of these MLPs and of scikit-learn's own classifiers, and the machine they ran on."""
+    rows = read_rows(path)
+    table = markdown_table(
         ["network", "system", "validation accuracy", "test accuracy", "seconds per epoch"],
         [
             (
@@ -150,6 +152,7 @@ def libraries_table(path=STORED):
                 f"{row['test_accuracy']:.4f}",
                 f"{row['seconds']:.2f}" + ("" if row["epochs"] else " in total"),
             )
-            for row in read_rows(path).to_dict("records")
+            for row in rows.to_dict("records")
         ],
     )
+    return f"{table}\n\nMeasured on {machine(rows)}."

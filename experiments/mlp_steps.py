@@ -54,7 +54,7 @@ BATCH_SIZE = Step(
         "32": (0.00075, 0.0015, 0.003),
         "64": (0.001, 0.002, 0.004),
         "128": (0.0015, 0.003, 0.006, 0.012),
-        "256": (0.002, 0.004, 0.008),
+        "256": (0.002, 0.004, 0.008, 0.016),
         "512": (0.003, 0.006, 0.012),
     },
 )
@@ -257,11 +257,11 @@ def depth():
         REGULARISATION_LONGER.runs()[f"{REGULARISATION_LONGER.decided}{suffix}"] for suffix in ("", ", six layers")
     )
     gain, error = steps.gain(*([run["value"] for run in runs] for runs in (of_two, of_six)))
-    learned = (f"{statistics.mean(run['train_accuracy'] for run in runs):.4f}" for runs in (of_two, of_six))
+    learned = [f"{statistics.mean(run['train_accuracy'] for run in runs):.4f}" for runs in (of_two, of_six)]
     return (
-        f"With the later recipe and {REGULARISATION_LONGER.base.epochs} epochs, six narrowing layers instead of two "
-        f"change the accuracy by {gain:+.4f} (standard error {error:.4f}), and the training accuracy from "
-        f"{' to '.join(learned)}"
+        f"With the later recipe and {REGULARISATION_LONGER.base.epochs} epochs, six narrowing layers are "
+        f"{abs(gain):.4f} {'more' if gain > 0 else 'less'} accurate than two (standard error {error:.4f}); their "
+        f"training accuracy is {' instead of '.join(reversed(learned))}"
     )
 
 

@@ -36,8 +36,7 @@ class Network(NamedTuple):
     description, history, metrics
         See `model_utils.saved_models.SavedModel`; for a pair, the history is that of the backbone.
     images_per_second : float
-        Images per second, in batches of 1,000; the median of five passes on the machine `measured_on`.
-    measured_on : dict
+        Images per second, in batches of 1,000; the median of five passes.
     predictions : ndarray of int, shape (M,)
         The class predicted for each test image.
     """
@@ -48,7 +47,6 @@ class Network(NamedTuple):
     history: list
     metrics: dict
     images_per_second: float
-    measured_on: dict
     predictions: np.ndarray
 
 
@@ -91,7 +89,6 @@ def _load(folder):
             history=[row for row in facts.history if row.get("part", "backbone") == "backbone"],
             metrics=facts.metrics,
             images_per_second=measured["images_per_second"],
-            measured_on=measured["measured_on"],
             predictions=np.array(list(measured["predictions"])).astype(int),
         )
     except (KeyError, ValueError, TypeError) as error:

@@ -15,7 +15,7 @@ from nbconvert import HTMLExporter
 
 import cnn
 from data_preparation import CLASS_NAMES, load_splits
-from experiments import FIGURES, RESULTS, ROOT, cnn_steps, figures, mlp_steps, speed, steps
+from experiments import FIGURES, RESULTS, ROOT, cnn_finals, cnn_steps, figures, mlp_steps, speed, steps
 from experiments.documents import (
     headline,
     per_class_table,
@@ -96,16 +96,16 @@ def panels(of_steps):
 
 
 def training_panels():
-    """Return the panels of `figures.steps` for the steps between the first and the last one of question 3b."""
-    by_step = panels([cnn_steps.RANKING, cnn_steps.INIT, cnn_steps.INIT_LONGER, cnn_steps.GAINS])
-    *earlier, (last, gains) = by_step.items()
-    return dict(earlier) | {cnn_steps.TRAINING_TITLE: (cnn_steps.training_accuracies(), "end to end"), last: gains}
+    """Return the panels of `figures.steps` for the steps that settle how to train a pair."""
+    way = {cnn_steps.TRAINING_TITLE: (cnn_steps.training_accuracies(), "end to end")}
+    return panels([cnn_steps.INIT, cnn_steps.INIT_LONGER]) | way | panels([cnn_steps.GAINS])
 
 
 def draw_figures():
     """Draw every figure of the report; return them by name."""
     networks = load_networks()
     final = {title: settled_on(networks, kind) for title, kind in (("MLP", "mlp"), ("pair", "pair"))}
+    n_short = mlp_steps.STEPS.index(mlp_steps.REGULARISATION)  # from this step on, runs are longer
     return {
         "architectures": architecture_diagram(*final.values()),
         "final_curves": plots.learning_curves({title: network.history for title, network in final.items()}),
@@ -113,7 +113,8 @@ def draw_figures():
             {title: network.metrics["test"]["confusion_matrix"] for title, network in final.items()}, CLASS_NAMES
         ),
         "importance": figures.bars(importances("mlp_search"), "share of the accuracy's variance explained"),
-        "mlp_steps": figures.steps(panels(mlp_steps.STEPS)),
+        "mlp_steps": figures.steps(panels(mlp_steps.STEPS[:n_short])),
+        "mlp_longer_steps": figures.steps(panels(mlp_steps.STEPS[n_short:])),
         "cnn_steps": figures.steps(training_panels()),
         "cnn_grid": figures.accuracy_grids(
             *cnn_steps.architecture_grids(),
@@ -139,7 +140,7 @@ def draw_figures():
 def summary():
     """Return the findings in a few lines, as a Markdown list."""
     *_, of_mlp = mlp_steps.final_accuracies().values()
-    *_, of_pair = cnn_steps.final_accuracies().values()
+    *_, of_pair = cnn_finals.final_accuracies().values()
     grids, _ = cnn_steps.architecture_grids()  # (poolings, plans, kernels)
     smallest_kernels = next(iter(cnn_steps.KERNELS))
     n_won = np.count_nonzero(grids.argmax(axis=2) == 0)
@@ -147,6 +148,7 @@ def summary():
     large, of_large = cnn_steps.LARGE, cnn_steps.large_gains()
     larger_maps, _ = of_large["full-size maps"]
     at_equal_cost, _ = of_large["full-size maps instead of more kernels, at equal cost"]
+    with_equal_numbers, _ = of_large["the same, with equal numbers on the full-size maps"]
     costs = {name: cnn_steps.pair_multiply_adds(replace(large.base, **large.choices[name])) for name in large.choices}
     cost = costs["16-32-64-128-256, full-size maps"] / costs["16-32-64-128-256, small maps"]
     of_decisions = "; ".join(f"{what} {gain:+.4f}" for what, (gain, _) in mlp_steps.main_gains().items())
@@ -155,14 +157,16 @@ def summary():
     lines = [
         f"The largest hand-written MLP, with three hidden layers of 1024 units, reaches a test accuracy of {of_mlp}. "
         f"A CNN of five convolutions with an MLP behind it, trained end to end, reaches {of_pair}.",
-        f"Gain in validation accuracy from each decision on the MLP: {of_decisions}. Optimizers, batch sizes and "
-        f"activations differ by no more than {mlp_steps.largest_small_effect():.4f}, each at its best learning rate.",
+        f"Gains in validation accuracy from the main decisions on the MLP: {of_decisions}; the largest network with "
+        f"its own recipe {steps.gain(*final_mlp_runs('validation'))[0]:+.4f} (from ten views). Optimizers, batch sizes "
+        f"and activations differ by no more than {mlp_steps.largest_small_effect():.4f}, each at its best rate.",
         f"We compared {grids.size} CNNs of equal cost. {smallest_kernels} kernels have the highest mean in {n_won} of "
         f"{grids.size // len(cnn_steps.KERNELS)} combinations of map sizes and numbers of kernels. "
         f"{worst_plan.capitalize()} of kernels are the worst on average.",
         f"Among the changes to how a pair is trained, {what} add the most, {of_training[what][0]:+.4f}. Larger "
         f"maps (28, 14, 14, 7, 4 instead of 14, 7, 4, 2, 1) add {larger_maps:.4f}, at {cost:.0f} times the cost. "
-        f"At equal cost, they beat more kernels on smaller maps by {at_equal_cost:.4f} (n = {len(large.seeds)}).",
+        f"At equal cost, they beat more kernels on medium maps (14, 14, 7, 7, 4) by {at_equal_cost:.4f}, or by "
+        f"{with_equal_numbers:.4f} if the numbers of kernels on the larger maps are equal, n = {len(large.seeds)}.",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
@@ -172,11 +176,14 @@ def search_verdict():
     step = mlp_steps.REGULARISATION
     plain, decided = (np.mean(step.accuracies()[choice]) for choice in ("none", step.decided))
     found = max(map(np.mean, values_by(stored_trials("mlp_best"), "rank")))
+    trials = stored_trials("mlp_search")
+    is_augmented, is_random = trials["flip"] | (trials["shift"] > 0), trials["sampled"] == "random"
     return (
-        f"A search over {len(STUDIES['mlp_search'].space.distributions)} hyperparameters at once, starting from "
-        f"scratch, hardly tried augmentation. Its best point reaches {found:.4f} in {step.base.epochs} epochs. "
-        f"The steps reach {plain:.4f} in as many epochs without augmentation, and {decided:.4f} with shifts, mirroring "
-        "and weight decay"
+        f"A search varied {len(STUDIES['mlp_search'].space.distributions)} hyperparameters at once. "
+        f"{sum(is_augmented & is_random)} of its {sum(is_random)} random points had augmented images, but "
+        f"{sum(is_augmented & ~is_random)} of the {sum(~is_random)} that TPE then chose. Its best point reaches "
+        f"{found:.4f} in {step.base.epochs} epochs. The steps reach {plain:.4f} in as many without augmentation, "
+        f"and {decided:.4f} with shifts, mirroring and weight decay"
     )
 
 
@@ -198,8 +205,8 @@ def did_not_work():
     gains = {choice: steps.gain(bare, runs) for choice, runs in regularisation.items()}
     lost = [f"{choice} {gain:+.4f}" for choice, (gain, error) in gains.items() if gain <= 2 * error]
     lines = [
-        f"In {mlp_steps.REGULARISATION.base.epochs} epochs, these kinds of regularisation did not improve the MLP "
-        f"512-256 by more than two standard errors, or made it worse: {'; '.join(lost)}.",
+        f"In {mlp_steps.REGULARISATION.base.epochs} epochs, these kinds of regularisation did not improve 512-256 by "
+        f"more than two standard errors: {'; '.join(lost)}.",
         f"{search_verdict()} (appendix B).",
     ]
     return "\n".join(f"- {line}" for line in lines)
@@ -211,19 +218,16 @@ def conclusion():
     on_pixels, pair = (settled_on(networks, kind) for kind in ("mlp", "pair"))
     wrong = [1 - network.metrics["test"]["accuracy"] for network in (on_pixels, pair)]
     (a, b, n), *_ = confused_pairs(pair.metrics["test"])
-    smallest = next(network for network in networks if network.title == "CNN_16_32_64_128_256")
     n_parameters = [network.description["n_parameters"] for network in (on_pixels, pair)]
     n_wrong = round(wrong[1] * len(pair.predictions))
     n_hard = len(wrong_in_all(np.array([network.predictions for network in networks]), load_splits().test.labels))
-    costs = [network.description["multiply_adds"] for network in (pair, smallest)]
     return (
         f"The saved MLP misclassifies {wrong[0]:.2%} of the test images with {n_parameters[0]:,} parameters, the saved "
         f"pair {wrong[1]:.2%} with {n_parameters[1]:,}. A convolution uses the same weights everywhere in an image; "
         "the MLP must learn each position separately. Varied training images matter for both, and the size of the maps "
         "for the CNN. The choice of optimizer and, with batch normalisation, of initial weights matters little once "
-        "each has its own learning rate; of the activations, only sigmoid is behind. Accuracy comes at a price: "
-        f"{pair.title} needs {costs[0] / costs[1]:.0f} times as many multiply-adds as {smallest.title}, which "
-        f"misclassifies {1 - smallest.metrics['test']['accuracy']:.2%}. Of the {n_wrong:,} mistakes of {pair.title}, "
+        "each has its own learning rate; of the activations, only sigmoid is behind. "
+        f"Of the {n_wrong:,} mistakes of {pair.title}, "
         f"{n} confuse {a} and {b}. All {len(networks)} networks of [appendix C](#c-other-networks) misclassify the "
         f"same {n_hard} test images; in some, the distinguishing details are probably too small to see, and some "
         "labels may be wrong. With more time, we would train both variants of the largest pair with more seeds, and "
@@ -238,7 +242,7 @@ def mlp_table():
 
 def cnn_table():
     """Return a Markdown table of all choices of question 3."""
-    order, architecture, *later = cnn_steps.STEPS
+    order, architecture, *later, _ = cnn_steps.STEPS
     rows = [step.table_rows() for step in (order, architecture, cnn_steps.REPEATED, *later)]
     ways, rate = cnn_steps.training_accuracies(), cnn_steps.TRAINING_BASE.learning_rate
     titles = [cnn_steps.TRAINING_TITLE] + [""] * (len(ways) - 1)
@@ -254,12 +258,19 @@ def cnn_table():
 def final_pairs():
     """Return clauses that compare the final pairs, by name."""
     rows = read_rows(RESULTS / "study_cnn_final.csv")
-    runs = {label: rows[rows["model"] == label] for label in cnn_steps.COMPARED}
-    first, small, stronger, weaker = runs.values()
+    first, small, stronger, weaker = (
+        rows[rows["model"] == label]
+        for label in (
+            "16-32-64-128-256",
+            "32-48-64-88-112",
+            "24-48-96-160-224",
+            "24-48-96-160-224, weaker augmentation",
+        )
+    )
     gain, error = steps.gain(weaker["validation"], stronger["validation"])
     longer, error_of_longer = steps.gain(first["value"], weaker["value"])
     of_small, error_of_small = steps.gain(first["test"], small["test"])
-    costs = [cnn_steps.pair_multiply_adds(h) for h in cnn_steps.FINALS.values()]
+    costs = [cnn_steps.pair_multiply_adds(h) for h in cnn_finals.FINALS.values()]
     return {
         "augmentation": f"{mean_and_std(stronger['validation'])} instead of {mean_and_std(weaker['validation'])}, a "
         f"difference of {gain:.4f} with a standard error of {error:.4f}",
@@ -270,20 +281,40 @@ def final_pairs():
     }
 
 
+def final_mlp_runs(part):
+    """Return the accuracies of the runs of the two best MLPs on one part of the data, the smaller network first."""
+    rows = read_rows(RESULTS / "study_mlp_final.csv")
+    return [rows[rows["model"] == label][part] for label in ("512-256", "1024-1024-1024")]
+
+
 def final_mlps():
     """Return clauses on the larger of the two best MLPs, by name."""
-    rows = read_rows(RESULTS / "study_mlp_final.csv")
-    small, large = (rows[rows["model"] == label] for label in ("512-256", "1024-1024-1024"))
     without, with_dropout = (
         np.mean(mlp_steps.LARGE.accuracies()[choice]) for choice in ("as decided so far", "dropout 0.1")
     )
-    gains = {part: steps.gain(small[part], large[part]) for part in ("validation", "test")}
+    gains = {part: steps.gain(*final_mlp_runs(part)) for part in ("validation", "test")}
     return {
         "dropout_gain": f"{with_dropout - without:+.4f}, n = {len(mlp_steps.LARGE.seeds)}",
         "large_mlp": " and ".join(
             f"{gain:.4f} on the {part} images (standard error {error:.4f})" for part, (gain, error) in gains.items()
         ),
     }
+
+
+def views():
+    """Return a clause on what ten views instead of one add to the accuracies of the final MLP and pair."""
+    mlps, pairs = (read_rows(RESULTS / f"study_{kind}_final.csv") for kind in ("mlp", "cnn"))
+    *_, mlp_label = mlp_steps.FINALS
+    *_, pair_label = cnn_finals.FINALS
+    of_mlp, of_pair = mlps[mlps["model"] == mlp_label], pairs[pairs["model"] == pair_label]
+    gains = [
+        (of_mlp["validation"] - of_mlp["validation_one_view"]).mean(),
+        (of_pair["validation"] - of_pair["value"]).mean(),
+    ]
+    return (
+        f"Ten views instead of one raise the validation accuracy of the chosen MLP by {gains[0]:.4f} and that of the "
+        f"chosen pair by {gains[1]:.4f}"
+    )
 
 
 def last_epochs():
@@ -302,6 +333,7 @@ def values():
     """Return the value of each name in the template."""
     networks = load_networks()
     final = [settled_on(networks, kind) for kind in ("mlp", "pair")]
+    of_large = cnn_steps.large_gains()
     return {
         "summary": summary(),
         "classifier": classifier(),
@@ -336,8 +368,13 @@ def values():
         **final_pairs(),
         **final_mlps(),
         "last_epochs": last_epochs(),
-        "order": "; ".join(f"{order} {mean_and_std(runs)}" for order, runs in cnn_steps.ORDER.accuracies().items()),
-        "cnn_large": steps.gains_table(cnn_steps.large_gains()),
+        "views": views(),
+        "float32": mean_and_std(cnn_steps.ORDER.accuracies()[cnn_steps.ORDER.decided]),
+        "bfloat16": mean_and_std(cnn_steps.REPEATED.accuracies()[cnn_steps.QUESTION_3A]),
+        "large_table": cnn_steps.large_table(),
+        "n_large": len(cnn_steps.LARGE.seeds),
+        "large": {what: f"{abs(gain):.4f}" for what, (gain, _) in of_large.items()},
+        "large_error": f"{next(iter(of_large.values()))[1]:.4f}",
         "lenet_epochs": cnn_steps.LENET.base.epochs,
     }
 
@@ -346,10 +383,14 @@ def values():
 STYLE = """<style>
 @page { size: A4; margin: 10mm }
 :root { --jp-content-font-size1: 11px; --jp-content-line-height: 1.3 }
-h2, h3 { break-after: avoid }
-.jp-RenderedHTMLCommon img { max-width: 70% }
+body.jp-Notebook { padding: 0 }
+.jp-RenderedHTMLCommon :is(h1, h2, h3) { break-after: avoid; margin: 0.6em 0 0.3em }
+.jp-RenderedHTMLCommon h1 { font-size: 20px }
+.jp-RenderedHTMLCommon h2 { font-size: 16px }
+.jp-RenderedHTMLCommon img { max-width: 92% }
 .jp-RenderedHTMLCommon table { font-size: 9px }
-.jp-RenderedHTMLCommon td, .jp-RenderedHTMLCommon th { padding: 2px 6px }
+.jp-RenderedHTMLCommon tr { break-inside: avoid }
+.jp-RenderedHTMLCommon td, .jp-RenderedHTMLCommon th { padding: 1px 6px }
 .jp-RenderedHTMLCommon td:not(:first-child) { white-space: nowrap }
 .jp-RenderedHTMLCommon p { margin-bottom: 0.7em }
 </style>
@@ -374,7 +415,7 @@ def to_html(text):
 def write():
     """Write the report, its figures and its HTML copy, and the results into README."""
     for name, figure in draw_figures().items():
-        figure.savefig(FIGURES / f"{name}.png", dpi=100)
+        figure.savefig(FIGURES / f"{name}.png", dpi=150)
     text = build()
     write_text(REPORT, text)
     write_text(HTML, to_html(text))

@@ -12,7 +12,7 @@ from optuna.pruners import MedianPruner
 
 import cnn
 from data_preparation import N_OFFICIAL_TRAIN, load_splits
-from experiments import RESULTS, cnn_steps
+from experiments import RESULTS, cnn_finals, cnn_steps
 from experiments.mlp_steps import (
     FINAL_TRAIN_SIZE,
     FINALS,
@@ -177,11 +177,10 @@ def sampled_text(name):
         "Adam or AdamW": chosen["optimizer"].isin(["adam", "adamw"]),
         "batch normalisation": chosen["batch_norm"],
     }
-    (first, n_first), *others = ((what, has.sum()) for what, has in decided.items())
+    counts = ", ".join(f"{what} {has.sum()}" for what, has in decided.items())
     return (
-        f"The steps chose {', '.join(decided)}. Of the {len(chosen)} points that TPE chose, {n_first} have "
-        f"{first}, {', '.join(f'{n} {what}' for what, n in others)}. A search says little about values that it rarely "
-        "tries."
+        f"So many of the {len(chosen)} points that TPE chose agree with the decisions of the steps: {counts}. A search "
+        "says little about values that it rarely tries."
     )
 
 
@@ -244,9 +243,9 @@ STUDIES["cnn_training"] = Experiment(
     finish=cnn_steps.finish_training,
 )
 STUDIES["cnn_final"] = Experiment(
-    _grid(model=cnn_steps.COMPARED, seed=SEEDS),
+    _grid(model=cnn_finals.COMPARED, seed=SEEDS),
     CNNHyperparameters(),
-    lambda parameters: cnn_steps.COMPARED[parameters["model"]].changed() | {"seed": parameters["seed"]},
-    cnn_steps.FINAL_TRAIN_SIZE,
-    finish=cnn_steps.finish_final,
+    lambda parameters: cnn_finals.COMPARED[parameters["model"]].changed() | {"seed": parameters["seed"]},
+    cnn_finals.FINAL_TRAIN_SIZE,
+    finish=cnn_finals.finish_final,
 )

@@ -54,9 +54,9 @@ def race_cells(rows):
     return cells
 
 
-def race_text(path=mlp_race.STORED):
+def race_text():
     """Return a table of the race and a summary, for each CPU that it was run on."""
-    return "\n\n".join(map(_race_text, by_machine(read_rows(path))))
+    return "\n\n".join(map(_race_text, by_machine(read_rows(mlp_race.STORED))))
 
 
 def _race_text(rows):
@@ -90,9 +90,9 @@ def _race_text(rows):
 # Memory --------------------------------------------------------------------------------------------------------------
 
 
-def memory_text(path=mlp_memory.STORED):
+def memory_text():
     """Return sentences on how much memory training takes."""
-    row = read_rows(path).iloc[0]
+    row = read_rows(mlp_memory.STORED).iloc[0]
     megabytes = row / 1e6
     return (
         f"Training 784-256-128-10 on 60,000 images needs at most {megabytes['training']:.0f} MB, Python and all "
@@ -105,10 +105,10 @@ def memory_text(path=mlp_memory.STORED):
 # The CNN -------------------------------------------------------------------------------------------------------------
 
 
-def cnn_epoch_text(path=cnn_epoch.STORED):
+def cnn_epoch_text():
     """Return a table of how long an epoch takes in `cnn.py` and in the usual loop, for each CPU."""
     rows = []
-    for measured in by_machine(read_rows(path)):
+    for measured in by_machine(read_rows(cnn_epoch.STORED)):
         medians = measured.groupby("contestant")["seconds"].median()
         times = round_by_round(measured, "usual", "ours")
         ratio = f"{times.median():.2f} ({times.min():.2f} to {times.max():.2f})"
@@ -116,9 +116,9 @@ def cnn_epoch_text(path=cnn_epoch.STORED):
     return markdown_table(["measured on", "`cnn.py`", "usual loop", "ratio, median and range"], rows)
 
 
-def cnn_accuracy_text(path=cnn_accuracy.STORED):
+def cnn_accuracy_text():
     """Return sentences on how long `cnn.py` and the usual loop take to reach a test accuracy of 0.93."""
-    rows = read_rows(path)
+    rows = read_rows(cnn_accuracy.STORED)
     ours, usual = rows[rows["contestant"] == "ours"].iloc[0], rows[rows["contestant"] == "usual"]
     last = usual.loc[usual["epoch"].idxmax()]
     text = (
@@ -133,9 +133,9 @@ def cnn_accuracy_text(path=cnn_accuracy.STORED):
     )
 
 
-def prediction_text(path=prediction.STORED):
+def prediction_text():
     """Return a table of how fast the saved models predict, on the CPU that was measured last."""
-    rows = by_machine(read_rows(path))[-1]
+    rows = by_machine(read_rows(prediction.STORED))[-1]
     medians = rows.groupby(["contestant", "images"])["seconds"].median()
     many = rows["images"].max()
     table = markdown_table(

@@ -139,26 +139,30 @@ class Step(NamedTuple):
                 choice: ", ".join(f"**{rate:g}**" if rate == best else f"{rate:g}" for rate in self.rates[choice])
                 for choice, best in self.best_rates().items()
             }
-        first = dict(zip(self.choices, [self.title], strict=False))
         return [
             (
-                first.get(choice, ""),
+                "" if row else self.title,
                 f"**{choice}**" if choice == self.decided else choice,
                 rates[choice],
                 mean_and_std(_values(runs)),
                 f"{statistics.mean(run['train_accuracy'] for run in runs):.4f}",
             )
-            for choice, runs in zip(self.choices, self.at_best_rates().values(), strict=True)
+            for row, (choice, runs) in enumerate(zip(self.choices, self.at_best_rates().values(), strict=True))
         ]
 
     def describe(self):
-        """Return a Markdown table of the choices at their best learning rates, and sentences on the decision."""
-        table, *sentences = describe(self.at_best_rates()).split("\n\n")
+        """Return a Markdown table of the choices at their best learning rates, and the verdict on them."""
+        return f"{runs_table(self.at_best_rates())}\n\n{self.verdict()}"
+
+    def verdict(self):
+        """Return sentences on which choices are close to the best, on the decision and on the learning rates tried."""
+        accuracies = {setting: _values(runs) for setting, runs in self.at_best_rates().items()}
+        sentences = [compare(accuracies, with_lost=False)]
         if self.decided is not None:
             sentences.append(f"We continue with **{self.decided}**{self.reason and ', ' + self.reason}.")
         if self.rates is not None:
             sentences += self._rates_tried()
-        return f"{table}\n\n{' '.join(sentences)}"
+        return " ".join(filter(None, sentences))
 
     def _rates_tried(self):
         """Return sentences on the learning rates tried, and on the choices whose best one is at an edge."""
@@ -170,7 +174,7 @@ class Step(NamedTuple):
         for edge, pick in (("largest", max), ("smallest", min)):
             at_edge = [choice for choice, rate in self.best_rates().items() if rate == pick(self.rates[choice])]
             if at_edge:
-                sentences.append(f"For {'; '.join(at_edge)}, the best rate is the {edge} one tried.")
+                sentences.append(f"The best rate is the {edge} one tried for {'; '.join(at_edge)}.")
         return sentences
 
 
@@ -179,8 +183,8 @@ def setting_name(choice, rate):
     return f"{choice}, rate {rate:g}"
 
 
-def describe(runs):
-    """Return a Markdown table of the runs of several settings, and a sentence on which are close to the best.
+def runs_table(runs):
+    """Return a Markdown table of the runs of several settings.
 
     Parameters
     ----------
@@ -191,8 +195,7 @@ def describe(runs):
     -------
     str
         The table has one row for each setting: mean and standard deviation over the n runs of the best validation
-        accuracy, and the mean training accuracy of the last epoch. The sentence names the settings that lie within two
-        standard errors of the best one; it is left out if there is one setting, or one run for each.
+        accuracy, and the mean training accuracy of the last epoch.
     """
     rows = [
         (
@@ -203,9 +206,7 @@ def describe(runs):
         )
         for setting, its_runs in runs.items()
     ]
-    table = markdown_table(["setting", "best validation accuracy", "n", "training accuracy (last epoch)"], rows)
-    sentence = compare({setting: _values(its_runs) for setting, its_runs in runs.items()}, with_lost=False)
-    return f"{table}\n\n{sentence}" if sentence else table
+    return markdown_table(["setting", "best validation accuracy", "n", "training accuracy (last epoch)"], rows)
 
 
 def compare(accuracies, with_lost=True):
@@ -217,6 +218,10 @@ def compare(accuracies, with_lost=True):
         For each setting, the accuracies of its runs.
     with_lost : bool
         Also name the other settings, and how far they lie below the best.
+
+    Returns
+    -------
+    str
     """
     if len(accuracies) == 1 or min(map(len, accuracies.values())) == 1:
         return ""

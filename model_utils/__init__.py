@@ -1,1 +1,4 @@
-"""The models and their building blocks. Nothing here imports from the top level."""
+"""The models, what trains and saves them, and what the notebooks draw and check with.
+
+Nothing here imports from the top level.
+"""

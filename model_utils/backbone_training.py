@@ -14,7 +14,7 @@ from model_utils.devices import has_fast_bfloat16
 from model_utils.losses import cross_entropy
 from model_utils.mlp_head import MLPHead
 from model_utils.optimizers import cosine
-from model_utils.pair import predict_logits
+from model_utils.pair import head_logits
 from model_utils.saved_models import is_saved
 from model_utils.tensor_augmentation import augment
 from model_utils.tensors import as_tensor
@@ -98,7 +98,7 @@ def train(backbone, training, validation, hyperparameters, on_epoch=None, checkp
                 state = _copy(backbone.state_dict())
                 if h.average:
                     backbone.load_state_dict(average)
-                logits = predict_logits(backbone, validation.images)
+                logits = head_logits(backbone, validation.images)
                 row["validation_loss"] = cross_entropy(logits, validation.labels, h.label_smoothing)[0]
                 check_loss(row["validation_loss"], f"epoch {epoch}, validation", h.learning_rate)
                 row["validation_accuracy"] = float(np.mean(logits.argmax(axis=1) == validation.labels))

@@ -48,7 +48,10 @@ def add_options(parser, defaults, prefix="", leave_out=()):
 def read_options(args, defaults, prefix=""):
     """Return the defaults with the values of those options of `add_options` (with the same prefix) that were given."""
     given = {f.name: getattr(args, prefix + f.name) for f in fields(defaults) if hasattr(args, prefix + f.name)}
-    return replace(defaults, **{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+    try:
+        return replace(defaults, **{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+    except ValueError as error:  # it begins with the field's name
+        raise ValueError(f"{prefix}{error}") from error
 
 
 def add_backbone_options(parser, backbones):
@@ -86,7 +89,7 @@ def read_backbone_options(args, backbones):
     for name, kind in backbones.items():
         for f in fields(kind.Hyperparameters):
             if hasattr(args, f.name) and f.name not in own_names:
-                raise ValueError(f"{f.name}: expected only with backbones like {name}, not with {args.backbone}")
+                raise ValueError(f"{f.name}: an option of {name}, not of {args.backbone}")
     return read_options(args, own)
 
 
@@ -183,7 +186,10 @@ def reserved(path, what="it"):
 def check_name(folder):
     """Raise a ValueError if the name that a model would be saved under is too long for a file system."""
     if len(folder.name) > MAX_NAME:
-        raise ValueError(f"the folder's name would have {len(folder.name)} characters; fewer layers make it shorter")
+        raise ValueError(
+            f"hidden_sizes: the folder's name would have {len(folder.name)} characters, more than {MAX_NAME}; use "
+            "fewer layers"
+        )
 
 
 def check_folder_is_free(folder, overwrite):

@@ -113,7 +113,7 @@ def replace_folder(folder, contents):
     contents : dict of str to bytes
         The content of each file, by name.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     unfinished, aside = _beside(folder, "new"), _beside(folder, "old")
     make_folder(folder.parent)
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -137,7 +137,7 @@ def replace_folder(folder, contents):
 
 def find_folder(folder):
     """Return where a folder of `replace_folder` is: under its name or moved aside; None if it is in neither place."""
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # so that "." has a name
     # It may move between the look at one place and the look at the other, so look several times.
     for place in (folder, _beside(folder, "old")) * 3:
         if place.is_dir():
@@ -147,7 +147,7 @@ def find_folder(folder):
 
 def remove_folder(folder):
     """Remove a folder of `replace_folder`, if there is one; no reader ever finds only a part of it."""
-    folder = Path(folder)
+    folder = Path(folder).absolute()
     unfinished = _beside(folder, "new")
     for place in (_beside(folder, "old"), folder):
         if place.is_dir():

@@ -52,7 +52,7 @@ def relative_error(gradient, differences):
     return float(distance / (np.linalg.norm(gradient) + np.linalg.norm(differences)))
 
 
-def gradient_check(model, x, labels, objective, step=1e-5):
+def gradient_check(model, x, labels, objective):
     """Compare `model.backward` with central differences of the loss, for each parameter and each input.
 
     The dropout masks are drawn from the same random state each time, so the loss is one fixed function of the
@@ -67,8 +67,6 @@ def gradient_check(model, x, labels, objective, step=1e-5):
     labels : ndarray of int, shape (N,)
     objective : callable
         (logits, labels) -> (loss, dlogits), such as `losses.cross_entropy`.
-    step : float
-        h.
 
     Returns
     -------
@@ -97,7 +95,7 @@ def gradient_check(model, x, labels, objective, step=1e-5):
     _, dlogits = loss_and_gradient()
     dx = model.backward(dlogits, return_dx=True)
     errors = {
-        name: relative_error(gradient, numerical_gradient(lambda: loss_and_gradient()[0], array, step))
+        name: relative_error(gradient, numerical_gradient(lambda: loss_and_gradient()[0], array))
         for name, array, gradient in [
             *((name, array, model.named_gradients[name].copy()) for name, array in model.named_parameters.items()),
             ("x", x, dx),

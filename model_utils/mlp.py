@@ -28,7 +28,6 @@ from model_utils.checks import (
     check_number,
 )
 from model_utils.layers import ACTIVATIONS, INITS, BatchNorm, draw_dropout_mask, initial_std
-from model_utils.losses import softmax
 
 
 class MLP:
@@ -235,6 +234,7 @@ class MLP:
         Parameters
         ----------
         x : ndarray of float, shape (N, D)
+        batch_size : int
 
         Returns
         -------
@@ -243,10 +243,6 @@ class MLP:
         check_count("batch_size", batch_size)
         x = check_inputs(x, self.sizes[0], finite=False)  # forward checks each batch
         return np.concatenate([self.forward(x[start : start + batch_size]) for start in range(0, len(x), batch_size)])
-
-    def predict_proba(self, x):
-        """Return the class probabilities, shape (N, K), of inputs x, shape (N, D). Each row sums to 1."""
-        return softmax(self.predict_logits(x))
 
     def predict(self, x):
         """Return the most probable classes, ints of shape (N,), of inputs x, shape (N, D)."""

@@ -143,19 +143,19 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         MLPClassifier
             Itself.
         """
-        goes_on = self.warm_start and hasattr(self, "model_")
+        continues = self.warm_start and hasattr(self, "model_")
         h = self._hyperparameters()
-        X, y = self._checked(X, y, reset=not goes_on)
+        X, y = self._checked(X, y, reset=not continues)
         classes = np.unique(y)
-        if goes_on and not np.array_equal(classes, self.classes_):
+        if continues and not np.array_equal(classes, self.classes_):
             raise ValueError(f"y: expected the classes {self.classes_} with warm_start, got {classes}")
-        if goes_on:
+        if continues:
             self._check_network(h)
         labels = np.searchsorted(classes, y)
-        learned, kept = self._split(X, labels, self._weights(y, classes, sample_weight), h)
+        training, validation = self._split(X, labels, self._weights(y, classes, sample_weight), h)
         # All checks have passed: from here on, what was fitted before is replaced.
-        self._begin(h, X, classes, goes_on)
-        self._learn(learned, kept, h)
+        self._begin(h, X, classes, continues)
+        self._learn(training, validation, h)
         return self
 
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -195,7 +195,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         weights = self._weights(y, expected, sample_weight)
         check_batches(h.batch_norm, h.batch_size, len(X))
         if first:
-            self._begin(h, X, expected, goes_on=False)
+            self._begin(h, X, expected, continues=False)
         self._optimizer.weight_decay = h.weight_decay
         # Each call shuffles its samples differently.
         h = replace(h, epochs=1, seed=(h.seed + len(self.history_)) % (MAX_SEED + 1))
@@ -290,25 +290,25 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         named = zip(parts, ("some training sample", "some validation sample"), strict=True)
         return [(X[rows], labels[rows], _relative(_not_all_zero(weights[rows], where))) for rows, where in named]
 
-    def _begin(self, h, X, classes, goes_on):
-        if not goes_on:
+    def _begin(self, h, X, classes, continues):
+        if not continues:
             self.model_ = build(h, X.shape[1], len(classes), X.dtype)
             self.classes_ = classes
         self._begun_with = h
         self._optimizer = optimizer_of(self.model_, h)
         self.history_ = []
 
-    def _learn(self, learned, kept, h):
-        X, labels, weights = learned
+    def _learn(self, training, validation, h):
+        X, labels, weights = training
         validate = None
-        if kept is not None:
-            X_kept, labels_kept, weights_kept = kept
+        if validation is not None:
+            X_validation, labels_validation, weights_validation = validation
 
             def validate(objective):
-                logits = self.model_.predict_logits(X_kept)
-                hits = logits.argmax(axis=1) == labels_kept
-                loss, _ = objective(logits, labels_kept, weights=weights_kept)
-                return loss, float(np.average(hits, weights=weights_kept))
+                logits = self.model_.predict_logits(X_validation)
+                hits = logits.argmax(axis=1) == labels_validation
+                loss, _ = objective(logits, labels_validation, weights=weights_validation)
+                return loss, float(np.average(hits, weights=weights_validation))
 
         def epoch_batches(rng):
             order = rng.permutation(len(X))

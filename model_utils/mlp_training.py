@@ -42,6 +42,7 @@ class ClassifierHyperparameters(Hyperparameters):
     # Only an MLP that is trained on images can change these.
     flip: ClassVar[bool] = False
     shift: ClassVar[int] = 0
+    average_views: ClassVar[bool] = False
 
     @property
     def name(self):

@@ -15,7 +15,7 @@ from model_utils.mlp import MLP
 from model_utils.tensors import as_tensor, state_from_arrays, state_layout, state_to_arrays
 
 
-def predict_logits(backbone, images):
+def head_logits(backbone, images):
     """Return the logits of a backbone's own head, float32 of shape (N, K), in evaluation mode."""
     check_is("backbone", backbone, Backbone)
     return _in_batches(backbone, backbone, images)

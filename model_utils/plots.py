@@ -19,19 +19,18 @@ def show_image(axes, image, title="", **style):
     axes.set_title(title, fontsize=9)
 
 
-def sample_grid(images, labels, class_names, per_class=12):
-    """Draw the first images of each class, one row for each class.
+def sample_grid(images, labels, class_names):
+    """Draw the first twelve images of each class, one row for each class.
 
     Parameters
     ----------
     images : ndarray, shape (N, 28, 28)
     labels : ndarray of int, shape (N,)
     class_names : sequence of str
-    per_class : int
     """
     figure, axes = new_figure(7.5, len(class_names), 1)
     for k, name in enumerate(class_names):
-        chosen = images[labels == k][:per_class]
+        chosen = images[labels == k][:12]
         show_image(axes[k, 0], np.concatenate(list(chosen), axis=1))
         axes[k, 0].set_ylabel(name, rotation=0, ha="right", va="center")
     return figure
@@ -144,10 +143,12 @@ def learning_curves(histories):
             for part, style in styles.items():
                 values = [row[f"{part}_{quantity}"] for row in history]
                 ax.plot(epochs, values, style, color=f"C{i}", label=f"{label}, {part}")
-                later_values += later(values)
+                later_values += values[len(values) // 4 :]
         ax.set(xlabel="share of the epochs" if len(lengths) > 1 else "epoch", ylabel=quantity)
         ax.grid(alpha=0.3)
-        frame(ax, later_values)
+        # Fit the axis to these, so that an extreme first epoch does not flatten all others.
+        margin = 0.05 * (np.nanmax(later_values) - np.nanmin(later_values)) or 0.01
+        ax.set_ylim(np.nanmin(later_values) - margin, np.nanmax(later_values) + margin)
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside right center")
     return figure
 
@@ -199,20 +200,20 @@ def confusion_matrix(matrix, class_names):
     return figure
 
 
-def top_classes(image, probabilities, class_names, n=3):
-    """Draw an image, shape (28, 28), and the n most probable classes as bars; probabilities has shape (K,)."""
+def top_classes(image, probabilities, class_names):
+    """Draw an image, shape (28, 28), and the three most probable classes as bars; probabilities has shape (K,)."""
     figure = Figure(figsize=(6, 2), layout="constrained")
     picture, bars = figure.subplots(1, 2, width_ratios=(1, 2))
     show_image(picture, image)
-    best = np.argsort(-probabilities)[:n]
+    best = np.argsort(-probabilities)[:3]
     bars.barh([class_names[k] for k in best], probabilities[best])
     bars.invert_yaxis()
     bars.set(xlim=(0, 1), xlabel="probability")
     return figure
 
 
-def confident_mistakes(images, labels, probabilities, class_names, n=16):
-    """Draw the wrongly classified images whose wrong class got the highest probability.
+def confident_mistakes(images, labels, probabilities, class_names):
+    """Draw the 16 wrongly classified images whose wrong class got the highest probability.
 
     Parameters
     ----------
@@ -220,12 +221,10 @@ def confident_mistakes(images, labels, probabilities, class_names, n=16):
     labels : ndarray of int, shape (N,)
     probabilities : ndarray, shape (N, K)
     class_names : sequence of str
-    n : int
-        A multiple of 8.
     """
     predictions = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predictions != labels)
-    worst = wrong[np.argsort(-probabilities[wrong, predictions[wrong]], kind="stable")][:n]
+    worst = wrong[np.argsort(-probabilities[wrong, predictions[wrong]], kind="stable")][:16]
     titles = [
         f"{class_names[predictions[i]]}\n{probabilities[i, predictions[i]]:.3f}\nis {class_names[labels[i]]}"
         for i in worst
@@ -233,10 +232,10 @@ def confident_mistakes(images, labels, probabilities, class_names, n=16):
     return titled_images(images[worst], titles)
 
 
-def titled_images(images, titles, columns=8):
-    """Draw images, shape (N, 28, 28), `columns` to a row, each below a title of up to three lines."""
-    n_rows = max(1, -(-len(images) // columns))
-    figure, axes = new_figure(1.95 * n_rows, n_rows, columns)
+def titled_images(images, titles):
+    """Draw images, shape (N, 28, 28), eight to a row, each below a title of up to three lines."""
+    n_rows = max(1, -(-len(images) // 8))
+    figure, axes = new_figure(1.95 * n_rows, n_rows, 8)
     for ax in axes.flat:
         ax.axis("off")
     for ax, image, title in zip(axes.flat, images, titles, strict=False):
@@ -244,8 +243,8 @@ def titled_images(images, titles, columns=8):
     return figure
 
 
-def first_layer(W, W_next, n=16):
-    """Draw the weights of the first-layer units that the next layer weights most, as images: white 0, red +, blue -,
+def first_layer(W, W_next):
+    """Draw the weights of the 16 first-layer units that the next layer weights most, as images: white 0, red +, blue -,
     each scaled to its own largest weight.
 
     Parameters
@@ -253,11 +252,9 @@ def first_layer(W, W_next, n=16):
     W : ndarray, shape (784, H)
     W_next : ndarray, shape (H, any)
         The next layer's weights.
-    n : int
-        A multiple of 8.
     """
-    strongest = np.argsort(-np.linalg.norm(W_next, axis=1), kind="stable")[:n]
-    figure, axes = new_figure(1.3 * n / 8, n // 8, 8)
+    strongest = np.argsort(-np.linalg.norm(W_next, axis=1), kind="stable")[:16]
+    figure, axes = new_figure(2.6, 2, 8)
     for ax in axes.flat:
         ax.axis("off")
     for ax, unit in zip(axes.flat, strongest, strict=False):
@@ -304,23 +301,21 @@ def filters(kernels):
     return figure
 
 
-def feature_maps(image, maps, n=12):
-    """Draw an image, and below it a row for each layer with its most active maps; each row has one colour scale.
+def feature_maps(image, maps):
+    """Draw an image, and below it a row for each layer with its twelve most active maps; each row has one colour scale.
 
     Parameters
     ----------
     image : ndarray, shape (28, 28)
     maps : list of ndarray, shapes (C, H, H)
         Each layer's output.
-    n : int
-        Number of maps in a row.
     """
-    figure, axes = new_figure(0.95 * (len(maps) + 1), len(maps) + 1, n)
+    figure, axes = new_figure(0.95 * (len(maps) + 1), len(maps) + 1, 12)
     for ax in axes.flat:
         ax.axis("off")
     show_image(axes[0, 0], image)
     for l, (layer_maps, row) in enumerate(zip(maps, axes[1:], strict=True), start=1):
-        strongest = np.argsort(-layer_maps.mean(axis=(1, 2)), kind="stable")[:n]
+        strongest = np.argsort(-layer_maps.mean(axis=(1, 2)), kind="stable")[:12]
         for ax, channel in zip(row, strongest, strict=False):
             show_image(ax, layer_maps[channel], cmap="magma", vmin=0, vmax=layer_maps.max())
         channels, height, width = layer_maps.shape
@@ -353,14 +348,3 @@ def feature_space(panels, labels, class_names):
         ax.set(title=title, xticks=[], yticks=[])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, markerscale=3)
     return figure
-
-
-def later(values):
-    """Return the values of a curve after its first quarter."""
-    return list(values[len(values) // 4 :])
-
-
-def frame(axes, values):
-    """Fit the vertical axis to these values, so that an extreme first epoch does not flatten all others."""
-    margin = 0.05 * (np.nanmax(values) - np.nanmin(values)) or 0.01
-    axes.set_ylim(np.nanmin(values) - margin, np.nanmax(values) + margin)

@@ -327,7 +327,8 @@ def _read_version(place, names):
 def _read_bytes(path):
     with naming(path, "cannot be read"):
         if not path.is_file():
-            raise SavedModelError(f"{path}: missing; every saved model needs this file")
+            hint = "; if they were left out, README.md beside it has the command that trains the model"
+            raise SavedModelError(f"{path}: missing{hint if path.name == WEIGHTS else ''}")
         return path.read_bytes()
 
 

@@ -29,8 +29,8 @@ def check_batches(batch_norm, batch_size, n_samples):
     """Raise a ValueError if batch normalisation would meet a batch of one sample, which has no variance."""
     if batch_norm and (n_samples % batch_size == 1 or batch_size == 1):
         raise ValueError(
-            "batch_size: expected one that leaves no batch of a single sample, for batch normalisation, "
-            f"got {batch_size} for {n_samples:,}"
+            f"batch_size: batch normalisation needs at least two samples in a batch, but {batch_size} leaves a batch "
+            f"of one of the {n_samples:,} samples"
         )
 
 

@@ -7,7 +7,7 @@ from sklearn.metrics import precision_recall_fscore_support
 import cnn
 import mlp
 from data_preparation import N_OFFICIAL_TRAIN
-from experiments import MODELS, RESULTS, cnn_steps
+from experiments import MODELS, RESULTS, cnn_finals
 from experiments.benchmarks import mlp_memory
 from experiments.mlp_steps import FINALS
 from experiments.stored import read_rows
@@ -42,9 +42,9 @@ PAIR_BARS = {"16-32-64-128-256": 0.94, "32-48-64-88-112": 0.942, "24-48-96-160-2
 
 
 @pytest.mark.q3d
-@pytest.mark.parametrize("label", cnn_steps.FINALS)
+@pytest.mark.parametrize("label", cnn_finals.FINALS)
 def test_pairs_reach_their_bars_saved_and_over_three_seeds(label, capsys):
-    h = cnn_steps.FINALS[label]
+    h = cnn_finals.FINALS[label]
     runs = read_rows(RESULTS / "study_cnn_final.csv").query("model == @label")
     assert runs["seed"].nunique() >= 3
     assert runs["test"].mean() >= PAIR_BARS[label]

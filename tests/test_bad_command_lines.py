@@ -61,6 +61,7 @@ BAD_MLP_TRAININGS = [
     (["--optimizer", "lion"], "optimizer: expected"),
     (["--schedule", "linear"], "schedule: expected"),
     (["--clip-norm", "-1"], "clip_norm: expected"),
+    (["--batch-norm", "--batch-size", "1"], "batch_size: batch normalisation needs"),
 ]
 BAD_CNN_TRAININGS = [
     (["--channels", *FIVE_HUGE], "channels: expected"),
@@ -79,14 +80,16 @@ BAD_CNN_TRAININGS = [
     (["--erase", "28"], "erase: expected an integer from 0 to 27, got 28"),
     (["--average", "1"], "average: expected"),
     (["--backbone", "resnet1000"], "backbone: expected"),
-    (["--backbone", "resnet18", "--channels", "8"], "channels: expected only with backbones like cnn5"),
+    (["--backbone", "resnet18", "--channels", "8"], "channels: an option of cnn5, not of resnet18"),
     (["--backbone", "resnet18", "--image-size", "100000"], "image_size: expected an integer from 32 to 512"),
     (["--backbone", "resnet18", "--frozen", "--end-to-end"], "end_to_end: expected"),
-    (["--mlp-hidden-sizes", "1000000000"], "hidden_sizes: expected"),
+    (["--mlp-hidden-sizes", "1000000000"], "mlp_hidden_sizes: expected"),
     (["--mlp-hidden-sizes", "100000", "100000", "--train-size", "10"], "hidden_sizes: 256-100000-100000-10 has"),
     (["--mlp-hidden-sizes", "100000", "100000", "--train-size", "10", "--end-to-end"], "hidden_sizes: 256-100000"),
-    (["--mlp-label-smoothing", "1"], "label_smoothing: expected"),
-    (["--mlp-epochs", "0"], "epochs: expected"),
+    (["--mlp-label-smoothing", "1"], "mlp_label_smoothing: expected"),
+    (["--mlp-epochs", "0"], "mlp_epochs: expected"),
+    (["--mlp-batch-norm", "--mlp-batch-size", "1"], "batch_size: batch normalisation needs"),
+    (["--end-to-end", "--mlp-epochs", "3"], "mlp_epochs: end to end, the MLP takes its epochs from the backbone"),
     (["--mlp-hidden-sizes", *["1000"] * 40], "characters"),
 ]
 TRAININGS = [
@@ -155,6 +158,11 @@ def test_arguments_of_another_type_are_refused(main, arguments, capsys):
 def test_a_study_is_refused_before_it_begins(options, message, tmp_path, capsys):
     assert message in refused(experiments.main, ["run", *options, "--folder", tmp_path / "studies"], capsys)
     assert not [path for path in tmp_path.rglob("*") if path.suffix == ".db"]
+
+
+@pytest.mark.parametrize("command", ["models", "measure"])
+def test_a_folder_without_models_is_refused(command, tmp_path, capsys):
+    assert "nosuch: no s" in refused(experiments.main, [command, tmp_path / "nosuch"], capsys)
 
 
 def make_database(path):

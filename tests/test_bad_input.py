@@ -246,7 +246,7 @@ CALLS = {
     "cnn.build": Call(
         cnn.build,
         {"hyperparameters": replace(BACKBONE_H, end_to_end=True), "classifier_hyperparameters": CLASSIFIER_H},
-        {"hyperparameters": (*NO_OBJECTS, H), "classifier_hyperparameters": (*NO_OBJECTS, BACKBONE_H)},
+        {"hyperparameters": (*NO_OBJECTS, H), "classifier_hyperparameters": (*NO_OBJECTS, BACKBONE_H, H)},
     ),
     "train_pair": Call(
         cnn.train_pair,
@@ -260,7 +260,7 @@ CALLS = {
             "backbone": NO_OBJECTS,
             "splits": (None, 3, "all", (), IMAGES),
             "hyperparameters": (*NO_OBJECTS, H),
-            "classifier_hyperparameters": (*NO_OBJECTS, BACKBONE_H),
+            "classifier_hyperparameters": (*NO_OBJECTS, BACKBONE_H, H),
         },
     ),
     "measure_pair": Call(
@@ -282,8 +282,8 @@ CALLS = {
         },
     ),
     "backbones.build": Call(backbones.build, {"hyperparameters": BACKBONE_H}, {"hyperparameters": (*NO_OBJECTS, H)}),
-    "pair.predict_logits": Call(
-        pair.predict_logits, {"backbone": BACKBONE, "images": IMAGES}, {"backbone": NO_OBJECTS, "images": NO_IMAGES}
+    "head_logits": Call(
+        pair.head_logits, {"backbone": BACKBONE, "images": IMAGES}, {"backbone": NO_OBJECTS, "images": NO_IMAGES}
     ),
     "extract_features": Call(
         pair.extract_features, {"backbone": BACKBONE, "images": IMAGES}, {"backbone": NO_OBJECTS, "images": NO_IMAGES}
@@ -359,7 +359,6 @@ CALLS = {
     "MLP.predict_logits": Call(
         SMALL_MLP.predict_logits, {"x": X, "batch_size": 8}, {"x": no_inputs(X), "batch_size": (*NO_COUNTS, 0)}
     ),
-    "MLP.predict_proba": Call(SMALL_MLP.predict_proba, {"x": X}, {"x": no_inputs(X)}),
     "MLP.predict": Call(SMALL_MLP.predict, {"x": X}, {"x": no_inputs(X)}),
     "MLP.load_state": Call(
         SMALL_MLP.load_state,

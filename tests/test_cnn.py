@@ -80,7 +80,7 @@ def train_small(*extra, **options):
 
 
 def accuracy(backbone, split):
-    return np.mean(cnn.predict_logits(backbone, split.images).argmax(axis=1) == split.labels)
+    return np.mean(cnn.head_logits(backbone, split.images).argmax(axis=1) == split.labels)
 
 
 def same_state(a, b):
@@ -226,7 +226,7 @@ def test_a_checkpoint_of_another_training_is_refused(splits, few, tmp_path):
 def test_a_batch_of_one_image_is_refused(splits, few):
     odd = Split(few.images[:129], few.labels[:129])
     with pytest.raises(
-        ValueError, match=r"batch_size: expected one that leaves no batch of a single sample, .* got 64 for 129"
+        ValueError, match=r"batch_size: batch normalisation needs at least two .* 64 leaves a batch of one of the 129"
     ):
         cnn.train(cnn.build(SMALL), odd, splits.validation, SMALL)
     without_norm = replace(SMALL, batch_norm=False, epochs=1)
@@ -288,7 +288,7 @@ def test_patience_stops_early(splits, monkeypatch):
         right = np.arange(len(images)) < next(n_right)
         return np.eye(10)[np.where(right, ten.labels, (ten.labels + 1) % 10)]
 
-    monkeypatch.setattr(backbone_training, "predict_logits", predict)
+    monkeypatch.setattr(backbone_training, "head_logits", predict)
     h = replace(SMALL, patience=2, epochs=9)
     history = cnn.train(cnn.build(h), few, ten, h)
     assert [row["validation_accuracy"] for row in history] == [0.3, 0.6, 0.5, 0.6]
@@ -358,7 +358,7 @@ def test_a_trained_pair_comes_with_its_histories_and_what_it_reaches(trained_pai
     assert list(metrics) == ["validation", "test", "head_validation", "head_test"]
     for part, split in (("validation", splits.validation), ("test", splits.test)):
         assert measure(pair.predict_logits(split.images), split.labels, CLASS_NAMES) == metrics[part]
-        head = measure(cnn.predict_logits(pair.backbone, split.images), split.labels, CLASS_NAMES)
+        head = measure(cnn.head_logits(pair.backbone, split.images), split.labels, CLASS_NAMES)
         assert head == metrics[f"head_{part}"]
     assert metrics["head_validation"]["accuracy"] == best_epoch(histories["backbone"])["validation_accuracy"]
     assert metrics["validation"]["accuracy"] == best_epoch(histories["mlp"])["validation_accuracy"]
@@ -401,7 +401,7 @@ def test_a_saved_pair_is_loaded_as_it_was_saved(trained_pair, saved_folder, spli
     loaded, saved = cnn.load(saved_folder, "cpu")
     logits = loaded.predict_logits(splits.test.images)
     assert measure(logits, splits.test.labels, CLASS_NAMES) == saved.metrics["test"] == metrics["test"]
-    head = measure(cnn.predict_logits(loaded.backbone, splits.test.images), splits.test.labels, CLASS_NAMES)
+    head = measure(cnn.head_logits(loaded.backbone, splits.test.images), splits.test.labels, CLASS_NAMES)
     assert head == saved.metrics["head_test"]
     assert loaded.backbone.trained_on == pair.backbone.trained_on == saved.description["trained_on"] != {}
     rows = {part: [dict(row) for row in saved.history if row["part"] == part] for part in ("backbone", "mlp")}
@@ -550,18 +550,18 @@ def test_export_writes_a_file_or_names_the_packages_it_needs(saved_folder, tmp_p
         (train_small("--resume"), "no training run to resume"),
         (
             train_small("--mlp-batch-norm", mlp_batch_size=1),
-            "batch_size: expected one that leaves no batch of a single sample",
+            "batch_size: batch normalisation needs at least two samples in a batch",
         ),
         (["train", "--backbone", "lenet6"], "backbone: expected one of cnn5, lenet5, "),
         (
             ["train", "--backbone", "lenet5", "--channels", "6", "16"],
-            "channels: expected only with backbones like cnn5, not with lenet5",
+            "channels: an option of cnn5, not of lenet5",
         ),
         (["train", "--backbone", "resnet18", "--frozen", "--end-to-end"], "end_to_end: expected False for a frozen"),
-        (["train", "--backbone", "vit", "--frozen"], "frozen: expected only with backbones like resnet18, not"),
+        (["train", "--backbone", "vit", "--frozen"], "frozen: an option of resnet18, not of vit"),
         (
             ["train", "--backbone", "modern_lenet", "--no-batch-norm"],
-            "batch_norm: expected only with backbones like cnn5, not with modern_lenet",
+            "batch_norm: an option of cnn5, not of modern_lenet",
         ),
         (
             ["train", "--backbone", "resnet18", "--weights", "imagenet"],

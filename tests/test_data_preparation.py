@@ -191,7 +191,7 @@ def test_split_refuses(official, sizes, message):
 
 @pytest.mark.q1
 @pytest.mark.parametrize("sizes", [(4_800, 1_200, "official"), (5_600, 700, 700)])
-def test_numpy_and_torchvision_roads_agree(sizes):
+def test_numpy_and_torchvision_loaders_agree(sizes):
     splits = dp.load_splits(*sizes)
     loaders = dp.load_dataloaders(500, *sizes)
     for split, loader in zip(splits, loaders, strict=True):

@@ -300,7 +300,8 @@ def test_ten_views_predict_by_the_mean_of_their_logits(trained, small_splits):
 def test_a_model_that_averages_views_is_measured_with_one_and_with_ten(trained, small_splits):
     model, h, _ = trained
     h = replace(mlp.MLPHyperparameters(), hidden_sizes=h.hidden_sizes)
-    assert mlp.measure_mlp(model, small_splits, h).keys() == {"validation", "test"}
+    for without_views in (h, mlp.ClassifierHyperparameters()):
+        assert mlp.measure_mlp(model, small_splits, without_views).keys() == {"validation", "test"}
     metrics = mlp.measure_mlp(model, small_splits, replace(h, average_views=True))
     assert metrics["test"] == mlp.evaluate(model, small_splits.test, average_views=True)
     assert metrics["test_one_view"] == mlp.evaluate(model, small_splits.test)
@@ -501,7 +502,7 @@ def test_command_line_shows_the_accuracy_of_one_view_and_of_ten(run, train_small
     status, printed = run("evaluate", folder)
     assert status == 0
     lines = printed.out.splitlines()
-    assert (lines[0], lines[-1]) == (f"with one view of each image {one}, with ten views:", f"test accuracy {ten}")
+    assert (lines[0], lines[-1]) == (f"test accuracy from one view {one}; from ten views:", f"test accuracy {ten}")
     picture = tmp_path / "a.png"
     Image.fromarray(small_splits.test.images[0]).save(picture)
     model, _ = mlp.load(folder)

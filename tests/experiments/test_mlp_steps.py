@@ -3,6 +3,7 @@
 import json
 import statistics
 from dataclasses import asdict, replace
+from itertools import combinations
 
 import pytest
 from optuna.distributions import CategoricalDistribution
@@ -53,6 +54,24 @@ def test_shifts_of_two_pixels_are_the_hardest_to_learn_and_one_pixel_is_best():
     assert min(learned, key=learned.get) == "shift 2"
     accuracies = mlp_steps.REGULARISATION.accuracies()
     assert max(accuracies, key=lambda choice: statistics.mean(accuracies[choice])) == "shift 1"
+    gain, error = steps.gain(accuracies["dropout 0.1"], accuracies["shift 1"])
+    assert gain <= 2 * error
+
+
+@pytest.mark.acceptance
+def test_what_is_said_of_schedules_holds():
+    accuracies = mlp_steps.SCHEDULE.accuracies()
+    for one, other in (("constant", "inverse_time"), ("constant", "step"), ("step", "cosine")):
+        gain, error = steps.gain(accuracies[one], accuracies[other])
+        assert 0 < gain <= 2 * error
+
+
+@pytest.mark.acceptance
+def test_with_batch_norm_all_initial_weights_are_level():
+    accuracies = mlp_steps.INIT.accuracies()
+    for one, other in combinations(("random", "Xavier", "He"), 2):
+        gain, error = steps.gain(accuracies[f"{one}, batch norm"], accuracies[f"{other}, batch norm"])
+        assert abs(gain) <= 2 * error
 
 
 @pytest.mark.acceptance

@@ -48,7 +48,7 @@ def test_readme_marks_what_is_best_on_validation(measured_networks):
                 "accuracy"
             ]
     best = {max(of_kind, key=of_kind.get) for of_kind in accuracies.values()}
-    assert {name.removesuffix(" + MLP") for name in re.findall(r"\*\*(.*)\*\*, settled on", table)} == best
+    assert {name.removesuffix(" + MLP") for name in re.findall(r"\*\*(.*)\*\* \(chosen\)", table)} == best
     assert len(best) == 2
 
 

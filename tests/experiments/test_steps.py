@@ -51,11 +51,12 @@ def test_describing_runs_tells_a_difference_from_noise():
     def runs(*accuracies):
         return [{"value": accuracy, "train_accuracy": accuracy} for accuracy in accuracies]
 
-    text = steps.describe({"a": runs(0.90, 0.92, 0.94), "b": runs(0.90, 0.91, 0.92), "c": runs(0.70, 0.71, 0.72)})
-    assert "| a       | 0.9200 ± 0.0200          | 3 |" in text
-    assert text.endswith("Best: **a**. Within two standard errors of it: b.")
+    table = steps.runs_table({"a": runs(0.90, 0.92, 0.94), "b": runs(0.90, 0.91, 0.92)})
+    assert "| a       | 0.9200 ± 0.0200          | 3 |" in table
+    accuracies = {"a": [0.90, 0.92, 0.94], "b": [0.90, 0.91, 0.92], "c": [0.70, 0.71, 0.72]}
+    text = steps.compare(accuracies, with_lost=False)
+    assert text == "Best: **a**. Within two standard errors of it: b."
     compared = steps.compare({"a": [0.90, 0.92, 0.94], "c": [0.70, 0.71, 0.72]})
     assert compared == "Best: **a**, by more than two standard errors. Worse than the best: c by 0.2100."
-    single = steps.describe({"a": runs(0.9), "b": runs(0.8)})
-    assert "±" not in single, "one run tells nothing of the noise"
-    assert "Best" not in single
+    assert "±" not in steps.runs_table({"a": runs(0.9), "b": runs(0.8)}), "one run tells nothing of the noise"
+    assert steps.compare({"a": [0.9], "b": [0.8]}) == ""

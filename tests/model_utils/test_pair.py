@@ -9,7 +9,7 @@ import mlp
 from data_preparation import CLASS_NAMES, Split, Splits
 from model_utils.cnn_backbone import CNNBackbone, CNNHyperparameters, preprocess
 from model_utils.mlp import state_layout
-from model_utils.pair import Pair, Standardizer, extract_features, predict_logits, standardized_features
+from model_utils.pair import Pair, Standardizer, extract_features, head_logits, standardized_features
 from model_utils.training import measure
 
 pytestmark = pytest.mark.q3d
@@ -67,11 +67,11 @@ def test_features_are_the_mean_over_a_step_in_each_direction_and_both_sides(back
 
 def test_the_logits_of_the_head_are_those_of_each_image_alone(backbone, splits):
     images = splits.test.images[: backbone.n_at_once + 1]  # more than are computed at a time
-    logits = predict_logits(backbone.train(), images)
+    logits = head_logits(backbone.train(), images)
     assert logits.shape == (len(images), 10)
     assert not backbone.training
     for i in (0, -1):
-        np.testing.assert_allclose(logits[i], predict_logits(backbone, images[i][np.newaxis])[0], atol=1e-5)
+        np.testing.assert_allclose(logits[i], head_logits(backbone, images[i][np.newaxis])[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,11 @@ def test_a_file_is_added_and_belongs_to_its_model(folder):
         read_added(folder, "measured.json")
 
 
+def test_a_model_is_read_from_the_working_directory(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert load_model(".", "mlp").description == load_model(folder, "mlp").description
+
+
 # What is damaged -----------------------------------------------------------------------------------------------------
 
 
