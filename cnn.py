@@ -344,7 +344,7 @@ def _train_command(args):
     mlp_h = command_line.read_options(args, CLASSIFIER, "mlp_")
     if h.end_to_end:
         for name in SHARED:
-            if hasattr(args, f"mlp_{name}"):
+            if getattr(mlp_h, name) != getattr(h, name) and hasattr(args, f"mlp_{name}"):
                 raise ValueError(f"mlp_{name}: end to end, the MLP takes its {name} from the backbone")
         mlp_h = in_step(mlp_h, h)
     split = command_line.read_split(args)

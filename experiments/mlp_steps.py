@@ -259,8 +259,8 @@ def depth():
     learned = [f"{statistics.mean(run['train_accuracy'] for run in runs):.4f}" for runs in (of_two, of_six)]
     return (
         f"With the later recipe and {REGULARISATION_LONGER.base.epochs} epochs, six narrowing layers are "
-        f"{abs(gain):.4f} {'more' if gain > 0 else 'less'} accurate than two (standard error {error:.4f}); their "
-        f"training accuracy is {' instead of '.join(reversed(learned))}"
+        f"{abs(gain):.4f} {'more' if gain > 0 else 'less'} accurate than two (standard error {error:.4f}) and "
+        f"reach a training accuracy of {' instead of '.join(reversed(learned))}"
     )
 
 

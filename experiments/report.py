@@ -165,8 +165,9 @@ def summary():
         f"{worst_plan.capitalize()} of kernels are the worst on average.",
         f"Among the changes to how a pair is trained, {what} add the most, {of_training[what][0]:+.4f}. Larger "
         f"maps (28, 14, 14, 7, 4 instead of 14, 7, 4, 2, 1) add {larger_maps:.4f}, at {cost:.0f} times the cost. "
-        f"At equal cost, they beat more kernels on medium maps (14, 14, 7, 7, 4) by {at_equal_cost:.4f}, or by "
-        f"{with_equal_numbers:.4f} if the numbers of kernels on the larger maps are equal, n = {len(large.seeds)}.",
+        f"At equal cost, they beat more kernels on medium maps (14, 14, 7, 7, 4) by {at_equal_cost:.4f}; with equal "
+        f"numbers of kernels they are ahead by {with_equal_numbers:.4f}, less than two standard errors "
+        f"(n = {len(large.seeds)}).",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
@@ -309,8 +310,8 @@ def views():
     *_, pair_label = cnn_finals.FINALS
     of_mlp, of_pair = mlps[mlps["model"] == mlp_label], pairs[pairs["model"] == pair_label]
     gains = [
-        (of_mlp["validation"] - of_mlp["validation_one_view"]).mean(),
-        (of_pair["validation"] - of_pair["value"]).mean(),
+        steps.gain(of_mlp["validation_one_view"], of_mlp["validation"])[0],
+        steps.gain(of_pair["value"], of_pair["validation"])[0],
     ]
     return (
         f"Ten views instead of one raise the validation accuracy of the chosen MLP by {gains[0]:.4f} and that of the "

@@ -404,13 +404,12 @@ CALLS = {
     ),
     "gradient_check": Call(
         gradient_check,
-        {"model": SMALL_MLP, "x": X.astype(np.float64), "labels": LABELS, "objective": cross_entropy, "step": 1e-5},
+        {"model": SMALL_MLP, "x": X.astype(np.float64), "labels": LABELS, "objective": cross_entropy},
         {
             "model": (*NO_OBJECTS, MLP(5, (4,), 10)),
             "x": no_inputs(X),
             "labels": NO_LABELS,
             "objective": (None, "cross_entropy", 3),
-            "step": (*NO_NUMBERS, 0),
         },
     ),
     "best_epoch": Call(

@@ -365,7 +365,7 @@ def test_a_trained_pair_comes_with_its_histories_and_what_it_reaches(trained_pai
 
 
 def test_a_pair_that_is_trained_end_to_end_is_saved_loaded_and_evaluated(tmp_path, splits, capsys):
-    arguments = train_small("--end-to-end", "--mlp-label-smoothing", "0.3", models_dir=tmp_path, average=0.5)
+    arguments = train_small("--end-to-end", models_dir=tmp_path, average=0.5)
     assert cnn.main(arguments) == 0
     (folder,) = tmp_path.iterdir()
     assert folder.name == cnn.pair_name(PAIR_H, PAIR_MLP_H)
