@@ -29,8 +29,8 @@ def check_batches(batch_norm, batch_size, n_samples):
     """Raise a ValueError if batch normalisation would meet a batch of one sample, which has no variance."""
     if batch_norm and (n_samples % batch_size == 1 or batch_size == 1):
         raise ValueError(
-            f"batch_size: batch normalisation needs at least two samples in a batch, but {batch_size} leaves a batch "
-            f"of one of the {n_samples:,} samples"
+            f"batch_size: batch normalisation needs at least two samples in a batch, but {batch_size} for "
+            f"{n_samples:,} samples leaves a batch of one"
         )
 
 

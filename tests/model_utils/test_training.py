@@ -47,7 +47,7 @@ def test_patience_runs_out_after_so_many_epochs_without_a_better_one(accuracies,
 
 @pytest.mark.parametrize(("batch_size", "n_images"), [(1, 3000), (2999, 3000), (4, 9), (128, 1)])
 def test_batches_that_leave_an_image_alone_are_refused_for_batch_norm_only(batch_size, n_images):
-    with pytest.raises(ValueError, match=f"batch_size: .* got {batch_size} for {n_images:,}"):
+    with pytest.raises(ValueError, match=f"batch_size: .* but {batch_size} for {n_images:,} samples"):
         check_batches(True, batch_size, n_images)
     check_batches(False, batch_size, n_images)
     check_batches(True, batch_size + 1, 2 * (batch_size + 1))
