@@ -42,6 +42,7 @@ MD5 = {
 }
 
 N_OFFICIAL_TRAIN, N_OFFICIAL = 60_000, 70_000
+N_VIEWS = 10  # of `ten_views`
 
 
 class DataError(Exception):

@@ -19,6 +19,7 @@ import numpy as np
 
 from data_preparation import (
     CLASS_NAMES,
+    N_VIEWS,
     DataError,
     Splits,
     augment,
@@ -51,7 +52,11 @@ class MLPHyperparameters(ClassifierHyperparameters):
 
     flip: bool = flag(False, "mirror a random half of the training images, a new one in each epoch")
     shift: int = count(0, "shift training images by up to this many pixels, differently each time", 0, checks.MAX_SHIFT)
-    average_views: bool = flag(False, "predict from the mean logits of ten views of an image, shifted and mirrored")
+    n_views: int = count(
+        1,
+        "predict from the mean logits of this many views: the image, with shifts 5, with mirror images 10",
+        maximum=N_VIEWS,
+    )
 
 
 def build(hyperparameters, n_inputs=28 * 28, dtype=np.float32):
@@ -113,15 +118,15 @@ def train(model, training, validation, hyperparameters, on_epoch=None):
     return mlp_training.run_epochs(model, epoch_batches, len(x_train), validate, h, on_epoch)
 
 
-def predict_logits(model, x, average_views=False, batch_size=1000):
+def predict_logits(model, x, n_views=1, batch_size=1000):
     """Compute the logits of any number of images or features, `batch_size` at a time.
 
     Parameters
     ----------
     model : MLP
     x : ndarray of uint8, shape (N, 28, 28), or of float, shape (N, D)
-    average_views : bool
-        Return the mean logits of the ten views of each image; see `data_preparation.ten_views`.
+    n_views : int
+        Return the mean logits of this many views of each image: the first of `data_preparation.ten_views`.
     batch_size : int
 
     Returns
@@ -133,26 +138,26 @@ def predict_logits(model, x, average_views=False, batch_size=1000):
     ValueError
         If an argument is invalid.
     """
-    checks.check_flag("average_views", average_views)
+    checks.check_count("n_views", n_views, maximum=N_VIEWS)
     checks.check_count("batch_size", batch_size)
-    x = _checked_inputs(model, checks.check_images(x, "x") if average_views else x, "x")
+    x = _checked_inputs(model, checks.check_images(x, "x") if n_views > 1 else x, "x")
 
     def logits(part):
-        if average_views:
-            return np.mean([model.forward(preprocess(view)) for view in ten_views(part)], axis=0)
+        if n_views > 1:
+            return np.mean([model.forward(preprocess(view)) for view in ten_views(part)[:n_views]], axis=0)
         return model.forward(_as_inputs(part))
 
     return np.concatenate([logits(x[start : start + batch_size]) for start in range(0, len(x), batch_size)])
 
 
-def evaluate(model, split, average_views=False):
+def evaluate(model, split, n_views=1):
     """Measure a trained model on a split of images or of features; see `model_utils.training.measure`.
 
     Parameters
     ----------
     model : MLP
     split : Split
-    average_views : bool
+    n_views : int
         See `predict_logits`.
 
     Returns
@@ -165,28 +170,28 @@ def evaluate(model, split, average_views=False):
     ValueError
         If images, features or labels are invalid.
     """
-    checks.check_flag("average_views", average_views)
+    checks.check_count("n_views", n_views, maximum=N_VIEWS)
     x, labels = _checked(model, split, "split")
-    if average_views:
+    if n_views > 1:
         checks.check_images(x, "split images")
-    return measure(predict_logits(model, x, average_views), labels, CLASS_NAMES)
+    return measure(predict_logits(model, x, n_views), labels, CLASS_NAMES)
 
 
 def measure_mlp(model, splits, hyperparameters):
-    """Measure a trained MLP on validation and test images; if it averages views, also with a single view.
+    """Measure a trained MLP on validation and test images; if it predicts from several views, also from one.
 
     Returns
     -------
     dict of str to dict
-        What `evaluate` returns for "validation" and "test" and, if it averages views, for "validation_one_view" and
-        "test_one_view".
+        What `evaluate` returns for "validation" and "test" and, if there are several views, for "validation_one_view"
+        and "test_one_view".
     """
     h = hyperparameters
     checks.check_is("splits", splits, Splits)
     checks.check_is("hyperparameters", h, ClassifierHyperparameters)
     parts = {"validation": splits.validation, "test": splits.test}
-    metrics = {name: evaluate(model, split, h.average_views) for name, split in parts.items()}
-    if h.average_views:
+    metrics = {name: evaluate(model, split, h.n_views) for name, split in parts.items()}
+    if h.n_views > 1:
         metrics |= {f"{name}_one_view": evaluate(model, split) for name, split in parts.items()}
     return metrics
 
@@ -242,7 +247,7 @@ def save(folder, model, hyperparameters, history, split, metrics):
         "kind": "mlp",
         "sizes": list(model.sizes),
         "n_parameters": model.n_parameters,
-        "multiply_adds": sum(W.size for W in model.W) * (10 if hyperparameters.average_views else 1),
+        "multiply_adds": sum(W.size for W in model.W) * hyperparameters.n_views,
         "dtype": model.dtype.name,
         "hyperparameters": asdict(hyperparameters),
         "split": split,
@@ -252,10 +257,10 @@ def save(folder, model, hyperparameters, history, split, metrics):
         "versions": versions("numpy", "scikit-learn"),
     }
     saved = SavedModel(model.state(), description, history, metrics)
-    name = Path(folder).name
+    name, n_views = Path(folder).name, hyperparameters.n_views
     usage = f"""import mlp
 model, saved = mlp.load(folder)
-logits = mlp.predict_logits(model, images{", average_views=True" if hyperparameters.average_views else ""})"""
+logits = mlp.predict_logits(model, images{f", n_views={n_views}" if n_views > 1 else ""})"""
     what = "A multilayer perceptron, written by hand in NumPy."
     command = command_line.train_command("mlp.py", hyperparameters, split)
     save_model(folder, saved, partial(model_page.page, name, what, usage, command, _structure(model), saved))
@@ -287,6 +292,11 @@ def load(folder):
         model = build(h, sizes[0], dtype)
         model.load_state(saved.weights)
     return model, saved
+
+
+def predicts_from(saved):
+    """Return from how many views of an image a saved MLP predicts."""
+    return MLPHyperparameters.from_json(saved.description["hyperparameters"]).n_views
 
 
 def check_sizes(sizes, hidden_sizes):
@@ -359,15 +369,11 @@ def _train_command(args):
 def _evaluate_command(args):
     model, saved = load(args.folder)
     test = load_splits(**saved.description["split"]).test
-    average_views = _averages_views(saved)
-    accuracy = evaluate(model, test, average_views)["accuracy"]
-    if average_views:
-        print(f"test accuracy from one view {evaluate(model, test)['accuracy']:.4f}; from ten views:")
+    n_views = predicts_from(saved)
+    accuracy = evaluate(model, test, n_views)["accuracy"]
+    if n_views > 1:
+        print(f"test accuracy from one view {evaluate(model, test)['accuracy']:.4f}; from {n_views} views:")
     return command_line.report_accuracy("mlp.py", accuracy, saved, len(test.labels))
-
-
-def _averages_views(saved):
-    return MLPHyperparameters.from_json(saved.description["hyperparameters"]).average_views
 
 
 def _inspect_command(args):
@@ -384,7 +390,7 @@ def _predict_command(args):
     model, saved = load(args.folder)
     for path in args.pictures:
         image = read_picture(path, args.invert)
-        probabilities = softmax(predict_logits(model, image[np.newaxis], _averages_views(saved)))[0]
+        probabilities = softmax(predict_logits(model, image[np.newaxis], predicts_from(saved)))[0]
         command_line.print_probabilities(path, probabilities, CLASS_NAMES)
     return 0
 

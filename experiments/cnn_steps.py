@@ -299,6 +299,7 @@ LARGE = Step(
         "16-32-64-128-256, small maps": {},
         "41-41-41-41-41, small maps": RANKING.choices["equal numbers, small maps, 3 x 3"],
         "30-30-30-30-30, medium maps": RANKING.choices["equal numbers, medium maps, 3 x 3"],
+        "6-13-26-52-106, medium maps": ARCHITECTURE.choices["doubled numbers, medium maps, 3 x 3"],
         "16-32-64-128-256, small maps, 5 x 5, then 3 x 3": {"kernel_sizes": KERNELS["5 x 5, then 3 x 3"]},
         "16-32-64-128-256, small maps, 5 x 5": {"kernel_sizes": KERNELS["5 x 5"]},
         # As many weights as the first network: the last pooling leaves one value of each map.

@@ -3,10 +3,7 @@
 import statistics
 from dataclasses import replace
 
-import numpy as np
-
 import mlp
-from data_preparation import preprocess, ten_views
 from experiments import MODELS, steps
 from experiments.steps import Step
 from mlp import MLPHyperparameters
@@ -149,7 +146,7 @@ REGULARISATION_LONGER = Step(
 )
 
 # All decisions so far. Ten views suit a network that was trained on shifted and mirrored images.
-RECIPE = replace(REGULARISATION_LONGER.base, **REGULARISED, average_views=True)
+RECIPE = replace(REGULARISATION_LONGER.base, **REGULARISED, n_views=10)
 
 # Does a larger network pay off? Batches of 256 halve its number of updates, so its learning rate is tried again.
 WITH_LARGE = replace(RECIPE, hidden_sizes=(1024, 1024, 1024), batch_size=256)
@@ -164,8 +161,7 @@ LARGE_RATE = Step(
 )
 
 # A network of 2.9 million parameters can memorise even shifted images, so does dropout help? And does it need mirroring
-# and weight decay, which 512-256 did not? The last choice was tried when the final models had been trained with a
-# dropout of 0.1, so this step decides nothing. Two seeds, because a run takes 45 to 60 minutes on one core.
+# and weight decay, which 512-256 did not? Two seeds, because a run takes 45 to 60 minutes on one core.
 LARGE = Step(
     "mlp_large",
     "more regularisation",
@@ -173,8 +169,10 @@ LARGE = Step(
     {
         "as decided so far": {},
         "dropout 0.1": {"dropout": 0.1},
-        "dropout 0.1, no flip, no weight decay": {"dropout": 0.1, "flip": False, "weight_decay": 0.0},
+        # Without mirroring, the mirror images among the ten views are not like its training images.
+        "dropout 0.1, no flip, no weight decay": {"dropout": 0.1, "flip": False, "weight_decay": 0.0, "n_views": 5},
     },
+    decided="dropout 0.1, no flip, no weight decay",
     seeds=SEEDS[:2],
 )
 
@@ -199,16 +197,13 @@ FINALS = {
     "784-128-10": replace(RECIPE, hidden_sizes=(128,), epochs=170),
     "deep": replace(RECIPE, hidden_sizes=DEEP, epochs=28),
     "512-256": RECIPE,
-    "1024-1024-1024": replace(LARGE.base, **LARGE.choices["dropout 0.1"]),
+    "1024-1024-1024": replace(LARGE.base, **LARGE.choices[LARGE.decided]),
 }
 
 
 def finish_longer(model, hyperparameters, history, splits):
-    """Return the validation accuracy by the mean logits of the views that resemble the training images."""
-    images, labels = splits.validation
-    views = ten_views(images)[: 10 if hyperparameters.flip else 5]  # the last five are mirror images
-    logits = np.mean([mlp.predict_logits(model, preprocess(view)) for view in views], axis=0)
-    return {"views": float(np.mean(logits.argmax(axis=1) == labels))}
+    """Return the validation accuracy from all views that resemble the training images."""
+    return {"views": mlp.evaluate(model, splits.validation, n_views=10 if hyperparameters.flip else 5)["accuracy"]}
 
 
 def finish_final(model, hyperparameters, history, splits):

@@ -7,6 +7,7 @@ its speed. The documents show the networks whose folder has this file, and no ot
 import json
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,10 +119,7 @@ def measure(folder):
     facts = load_facts(folder)
     if facts.description["kind"] == "mlp":
         model, saved = mlp.load(folder)
-        average_views = mlp.MLPHyperparameters.from_json(saved.description["hyperparameters"]).average_views
-
-        def predict_logits(images):
-            return mlp.predict_logits(model, images, average_views)
+        predict_logits = partial(mlp.predict_logits, model, n_views=mlp.predicts_from(saved))
 
     else:
         predict_logits = cnn.load(folder, "cpu")[0].predict_logits

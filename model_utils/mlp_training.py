@@ -42,7 +42,7 @@ class ClassifierHyperparameters(Hyperparameters):
     # Only an MLP that is trained on images can change these.
     flip: ClassVar[bool] = False
     shift: ClassVar[int] = 0
-    average_views: ClassVar[bool] = False
+    n_views: ClassVar[int] = 1
 
     @property
     def name(self):

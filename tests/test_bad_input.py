@@ -215,26 +215,26 @@ CALLS = {
     ),
     "predict_logits": Call(
         lambda **arguments: mlp.predict_logits(**{"model": trained_once()} | arguments),
-        {"x": IMAGES, "average_views": False, "batch_size": 8},
+        {"x": IMAGES, "n_views": 1, "batch_size": 8},
         {
             "model": NO_OBJECTS,
             "x": (*NO_ARRAYS, IMAGES[:0], IMAGES[0], IMAGES.astype(int), IMAGES[:, 1:]),
-            "average_views": NO_FLAGS,
+            "n_views": (*NO_COUNTS, 0, 11),
             "batch_size": (*NO_COUNTS, 0),
         },
     ),
     "predict_logits of views": Call(
-        lambda **arguments: mlp.predict_logits(trained_once(), average_views=True, **arguments),
+        lambda **arguments: mlp.predict_logits(trained_once(), n_views=5, **arguments),
         {"x": IMAGES},
         {"x": (*NO_IMAGES, dp.preprocess(IMAGES))},
     ),
     "evaluate": Call(
         lambda **arguments: mlp.evaluate(**{"model": trained_once()} | arguments),
-        {"split": SPLIT, "average_views": True},
+        {"split": SPLIT, "n_views": 5},
         {
             "model": NO_OBJECTS,
             "split": (*NO_SPLITS, (dp.preprocess(IMAGES), LABELS)),
-            "average_views": NO_FLAGS,
+            "n_views": (*NO_COUNTS, 0, 11),
         },
     ),
     "measure_mlp": Call(

@@ -289,21 +289,22 @@ def test_logits_of_images_are_those_of_their_inputs_whatever_the_batch(trained, 
     np.testing.assert_array_equal(mlp.predict_logits(model, preprocess(images)), expected)
 
 
-def test_ten_views_predict_by_the_mean_of_their_logits(trained, small_splits):
+@pytest.mark.parametrize("n_views", [5, 10])
+def test_views_predict_by_the_mean_of_their_logits(n_views, trained, small_splits):
     model, _, _ = trained
     images = small_splits.test.images[:150]
-    expected = sum(model.predict_logits(preprocess(view)) for view in ten_views(images)) / 10
-    actual = mlp.predict_logits(model, images, average_views=True, batch_size=100)
+    expected = sum(model.predict_logits(preprocess(view)) for view in ten_views(images)[:n_views]) / n_views
+    actual = mlp.predict_logits(model, images, n_views=n_views, batch_size=100)
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_model_that_averages_views_is_measured_with_one_and_with_ten(trained, small_splits):
+def test_a_model_that_averages_views_is_measured_with_one_and_with_all(trained, small_splits):
     model, h, _ = trained
     h = replace(mlp.MLPHyperparameters(), hidden_sizes=h.hidden_sizes)
     for without_views in (h, mlp.ClassifierHyperparameters()):
         assert mlp.measure_mlp(model, small_splits, without_views).keys() == {"validation", "test"}
-    metrics = mlp.measure_mlp(model, small_splits, replace(h, average_views=True))
-    assert metrics["test"] == mlp.evaluate(model, small_splits.test, average_views=True)
+    metrics = mlp.measure_mlp(model, small_splits, replace(h, n_views=5))
+    assert metrics["test"] == mlp.evaluate(model, small_splits.test, n_views=5)
     assert metrics["test_one_view"] == mlp.evaluate(model, small_splits.test)
     assert metrics.keys() == {"validation", "test", "validation_one_view", "test_one_view"}
 
@@ -492,21 +493,21 @@ def test_command_line_trains_evaluates_inspects_and_predicts(run, train_small, t
     assert not np.array_equal(mlp.load(folder)[0].parameters, model.parameters)
 
 
-def test_command_line_shows_the_accuracy_of_one_view_and_of_ten(run, train_small, tmp_path, small_splits):
-    _, printed = train_small("--hidden-sizes", 16, "--epochs", 1, "--shift", 1, "--average-views")
+def test_command_line_shows_the_accuracy_of_one_view_and_of_all(run, train_small, tmp_path, small_splits):
+    _, printed = train_small("--hidden-sizes", 16, "--epochs", 1, "--shift", 1, "--n-views", 5)
     (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
     metrics = json.loads((folder / "metrics.json").read_text())
-    ten, one = (f"{metrics[part]['accuracy']:.4f}" for part in ("test", "test_one_view"))
-    assert one != ten
-    assert printed.out.endswith(f"test accuracy {ten}\n")
+    all_views, one = (f"{metrics[part]['accuracy']:.4f}" for part in ("test", "test_one_view"))
+    assert one != all_views
+    assert printed.out.endswith(f"test accuracy {all_views}\n")
     status, printed = run("evaluate", folder)
     assert status == 0
     lines = printed.out.splitlines()
-    assert (lines[0], lines[-1]) == (f"test accuracy from one view {one}; from ten views:", f"test accuracy {ten}")
+    assert (lines[0], lines[-1]) == (f"test accuracy from one view {one}; from 5 views:", f"test accuracy {all_views}")
     picture = tmp_path / "a.png"
     Image.fromarray(small_splits.test.images[0]).save(picture)
     model, _ = mlp.load(folder)
-    p = softmax(mlp.predict_logits(model, small_splits.test.images[:1], average_views=True))[0]
+    p = softmax(mlp.predict_logits(model, small_splits.test.images[:1], n_views=5))[0]
     _, printed = run("predict", folder, picture)
     assert f"{CLASS_NAMES[p.argmax()]} {p.max():.3f}" in printed.out
 

@@ -140,8 +140,8 @@ def test_saved_models_predict_what_is_stored_beside_them(measured_networks, save
         if network.folder.name not in saved_models:
             continue
         if network.description["kind"] == "mlp":
-            average_views = network.description["hyperparameters"]["average_views"]
-            logits = mlp.predict_logits(mlp.load(network.folder)[0], few.images, average_views)
+            n_views = network.description["hyperparameters"]["n_views"]
+            logits = mlp.predict_logits(mlp.load(network.folder)[0], few.images, n_views)
         else:
             logits = cnn.load(network.folder, "cpu")[0].predict_logits(few.images)
         assert np.mean(logits.argmax(axis=1) == network.predictions[:300]) >= 0.99, network.title
