@@ -203,27 +203,3 @@ def bars(values, xlabel):
     axes.set(xlabel=xlabel)
     axes.grid(alpha=0.3, axis="x")
     return figure
-
-
-def confusion_matrices(matrices, class_names):
-    """Draw confusion matrices side by side, with the number in each cell; only mistakes are coloured.
-
-    Parameters
-    ----------
-    matrices : dict of str to sequence of sequence of int, shape (K, K)
-        By model; rows are the true classes.
-    class_names : sequence of str
-    """
-    figure, [axes] = new_figure(4.4, 1, len(matrices), sharey=True)
-    mistakes = {title: np.where(np.eye(len(matrix), dtype=bool), 0, matrix) for title, matrix in matrices.items()}
-    most = max(matrix.max() for matrix in mistakes.values())
-    for ax, (title, matrix) in zip(axes, matrices.items(), strict=True):
-        ax.imshow(mistakes[title], cmap="Blues", vmax=most)
-        for (row, column), n in np.ndenumerate(matrix):
-            color = "white" if row != column and n > most / 2 else "black"
-            ax.text(column, row, n, ha="center", va="center", fontsize=9, color=color)
-        ax.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
-        ax.set_yticks(range(len(class_names)), class_names)
-        ax.set(title=title, xlabel="predicted")
-    axes[0].set_ylabel("true class")
-    return figure

@@ -109,7 +109,7 @@ def draw_figures():
     return {
         "architectures": architecture_diagram(*final.values()),
         "final_curves": plots.learning_curves({title: network.history for title, network in final.items()}),
-        "confusion": figures.confusion_matrices(
+        "confusion": plots.confusion_matrices(
             {title: network.metrics["test"]["confusion_matrix"] for title, network in final.items()}, CLASS_NAMES
         ),
         "importance": figures.bars(importances("mlp_search"), "share of the accuracy's variance explained"),

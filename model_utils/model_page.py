@@ -49,7 +49,7 @@ uint8, shape (N, 28, 28):
 {usage}
 ```
 
-It was trained by this command:
+To train it again:
 
 ```
 {command}
@@ -63,7 +63,7 @@ It was trained by this command:
 """
     pictures = {
         CURVES: plots.learning_curves(_histories(saved)),
-        CONFUSION: plots.confusion_matrix(test["confusion_matrix"], list(test["per_class"])),
+        CONFUSION: plots.confusion_matrices({"test images": test["confusion_matrix"]}, list(test["per_class"])),
     }
     return {PAGE: text.encode()} | {name: _as_png(figure) for name, figure in pictures.items()}
 

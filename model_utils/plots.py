@@ -178,25 +178,27 @@ def predictions(images, labels, probabilities, class_names):
     return figure
 
 
-def confusion_matrix(matrix, class_names):
-    """Draw a confusion matrix, the number of images in each cell.
+def confusion_matrices(matrices, class_names):
+    """Draw confusion matrices side by side, with the number in each cell; only mistakes are coloured.
 
     Parameters
     ----------
-    matrix : array-like of int, shape (K, K)
-        Row t, column p: number of images of class t that were classified as class p.
+    matrices : dict of str to sequence of sequence of int, shape (K, K)
+        By model; rows are the true classes.
+    class_names : sequence of str
     """
-    matrix = np.asarray(matrix)
-    shares = matrix / matrix.sum(axis=1, keepdims=True)
-    figure, [[axes]] = new_figure(6.5)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for t, p in np.ndindex(matrix.shape):
-        if matrix[t, p]:
-            axes.text(p, t, matrix[t, p], ha="center", va="center", fontsize=8, color="wk"[int(shares[t, p] < 0.5)])
-    positions = range(len(class_names))
-    axes.set_xticks(positions, class_names, rotation=40, ha="right")
-    axes.set_yticks(positions, class_names)
-    axes.set(xlabel="predicted", ylabel="true")
+    figure, [axes] = new_figure(4.4, 1, len(matrices), sharey=True)
+    mistakes = {title: np.where(np.eye(len(matrix), dtype=bool), 0, matrix) for title, matrix in matrices.items()}
+    most = max(matrix.max() for matrix in mistakes.values())
+    for ax, (title, matrix) in zip(axes, matrices.items(), strict=True):
+        ax.imshow(mistakes[title], cmap="Blues", vmax=most)
+        for (row, column), n in np.ndenumerate(matrix):
+            color = "white" if row != column and n > most / 2 else "black"
+            ax.text(column, row, n, ha="center", va="center", fontsize=9, color=color)
+        ax.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
+        ax.set_yticks(range(len(class_names)), class_names)
+        ax.set(title=title, xlabel="predicted")
+    axes[0].set_ylabel("true class")
     return figure
 
 
