@@ -148,7 +148,7 @@ def summary():
     large, of_large = cnn_steps.LARGE, cnn_steps.large_gains()
     larger_maps, _ = of_large["full-size maps"]
     at_equal_cost, _ = of_large["full-size maps instead of more kernels, at equal cost"]
-    with_equal_numbers, _ = of_large["the same, with equal numbers on the full-size maps"]
+    with_equal_numbers, _ = of_large["full-size maps with equal numbers instead of more kernels, at equal cost"]
     costs = {name: cnn_steps.pair_multiply_adds(replace(large.base, **large.choices[name])) for name in large.choices}
     cost = costs["16-32-64-128-256, full-size maps"] / costs["16-32-64-128-256, small maps"]
     of_decisions = "; ".join(f"{what} {gain:+.4f}" for what, (gain, _) in mlp_steps.main_gains().items())

@@ -60,7 +60,7 @@ def test_what_is_said_of_larger_networks_holds():
     assert gains["full-size maps"] > 2
     assert gains["full-size maps to 1 x 1"] > 2
     assert gains["full-size maps instead of more kernels, at equal cost"] > 2
-    assert 0 < gains["the same, with equal numbers on the full-size maps"] < 2
+    assert 0 < gains["full-size maps with equal numbers instead of more kernels, at equal cost"] < 2
     assert 0 < gains["more kernels on full-size maps"] < 2
     runs = cnn_steps.LARGE.runs()
     first, *larger = (
@@ -75,8 +75,8 @@ def test_networks_that_are_compared_at_equal_cost_or_size_have_it():
     step = cnn_steps.LARGE
     networks = {name: replace(step.base, **changes) for name, changes in step.choices.items()}
     costs = map(cnn_steps.pair_multiply_adds, networks.values())
-    first, equal, medium, _, _, same_size, larger_end, *most = costs
-    assert [equal, medium] == pytest.approx([first] * 2, rel=0.04)
+    first, equal, equal_medium, growing_medium, _, _, same_size, larger_end, *most = costs
+    assert [equal, equal_medium, growing_medium] == pytest.approx([first] * 3, rel=0.04)
     assert most == pytest.approx(most[:1] * 3, rel=0.04)
     assert min(most) > 10 * first
     assert same_size == pytest.approx(larger_end, rel=0.03)
@@ -92,6 +92,10 @@ def test_the_longer_ranking_has_the_first_four_and_the_last_two_of_the_shorter_o
     accuracies = cnn_steps.ARCHITECTURE.accuracies()
     ranking = sorted(accuracies, key=lambda name: -statistics.mean(accuracies[name]))
     assert set(cnn_steps.RANKING.choices) == {*ranking[:4], *ranking[-2:]}
+    of_best, of_second, *_, of_fifth = (accuracies[name] for name in ranking[:5])
+    for better, is_clear in ((of_best, False), (of_second, True)):
+        gain, error = steps.gain(of_fifth, better)
+        assert (gain > 2 * error) == is_clear
 
 
 @pytest.mark.q3b
