@@ -161,7 +161,8 @@ def describe_ranking():
     gain, error = steps.gain(short[fifth], short[second])
     left_out = (
         f"The fifth of the first ranking, {fifth}, was not trained again. It is within two standard errors of the "
-        f"best, whose runs vary a lot, but {second}, the second, is ahead of it by {gain:.4f} (standard error {error:.4f})."
+        f"best, whose runs vary a lot, but {second}, the second, is ahead of it by {gain:.4f} "
+        f"(standard error {error:.4f})."
     )
     short = {name: short[name] for name in ranked}
     rows = [(name, *(mean_and_std(accuracies[name]) for accuracies in (short, repeated, long))) for name in ranked]

@@ -356,6 +356,7 @@ def values():
         "shifting": f"{cnn_steps.step_gains()['shifted and mirrored images'][0]:.4f}",
         "longer": f"{cnn_steps.longer_gain()[0]:.4f}",
         "sigmoid": mlp_steps.sigmoid_gaps(),
+        "init_means": "; ".join(f"{init} {np.mean(runs):.4f}" for init, runs in cnn_steps.INIT.accuracies().items()),
         "random_runs": ", ".join(f"{accuracy:.4f}" for accuracy in mlp_steps.INIT.accuracies()["random"]),
         "mlp_steps": mlp_table(),
         "n_architectures": len(cnn_steps.ARCHITECTURE.choices),
