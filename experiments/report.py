@@ -139,7 +139,7 @@ def draw_figures():
 
 def summary():
     """Return the findings in a few lines, as a Markdown list."""
-    *_, of_mlp = mlp_steps.final_accuracies().values()
+    largest, of_mlp = list(mlp_steps.final_accuracies().items())[-1]
     *_, of_pair = cnn_finals.final_accuracies().values()
     grids, _ = cnn_steps.architecture_grids()  # (poolings, plans, kernels)
     smallest_kernels = next(iter(cnn_steps.KERNELS))
@@ -158,8 +158,9 @@ def summary():
         f"The largest hand-written MLP, with three hidden layers of 1024 units, reaches a test accuracy of {of_mlp}. "
         f"A CNN of five convolutions with an MLP behind it, trained end to end, reaches {of_pair}.",
         f"Gains in validation accuracy from the main decisions on the MLP: {of_decisions}; the largest network with "
-        f"its own recipe {steps.gain(*final_mlp_runs('validation'))[0]:+.4f} (from all views). Optimizers, batch sizes "
-        f"and activations differ by no more than {mlp_steps.largest_small_effect():.4f}, each at its best rate.",
+        f"its own recipe {mlp_steps.final_gain('validation', '512-256', largest)[0]:+.4f} (from all views). "
+        "Optimizers, batch sizes and activations differ by no more than "
+        f"{mlp_steps.largest_small_effect():.4f}, each at its best rate.",
         f"We compared {grids.size} CNNs of equal cost. {smallest_kernels} kernels have the highest mean in {n_won} of "
         f"{grids.size // len(cnn_steps.KERNELS)} combinations of map sizes and numbers of kernels. "
         f"{worst_plan.capitalize()} of kernels are the worst on average.",
@@ -283,20 +284,17 @@ def final_pairs():
     }
 
 
-def final_mlp_runs(part):
-    """Return the accuracies of the runs of the two best MLPs on one part of the data, the smaller network first."""
-    rows = read_rows(RESULTS / "study_mlp_final.csv")
-    return [rows[rows["model"] == label][part] for label in ("512-256", "1024-1024-1024")]
-
-
 def final_mlps():
-    """Return clauses on the larger of the two best MLPs, by name."""
+    """Return clauses on the largest of the final MLPs, by name."""
+    *_, largest = mlp_steps.FINALS
     of_dropout, of_less = (f"{gain:.4f} (standard error {error:.4f})" for gain, error in mlp_steps.large_gains())
-    gains = {part: steps.gain(*final_mlp_runs(part)) for part in ("validation", "test")}
+    gains = {part: mlp_steps.final_gain(part, "512-256", largest) for part in ("validation", "test")}
+    of_mirrored, error_of_mirrored = mlp_steps.final_gain("validation", mlp_steps.MIRRORED, largest)
     return {
         "dropout_gain": of_dropout,
         "without_flip_gain": of_less,
         "n_large_mlp": len(mlp_steps.LARGE.seeds),
+        "mirrored": f"{of_mirrored:+.4f} (standard error {error_of_mirrored:.4f})",
         "large_mlp": " and ".join(
             f"{gain:.4f} on the {part} images (standard error {error:.4f})" for part, (gain, error) in gains.items()
         ),

@@ -14,8 +14,8 @@ import cnn
 from data_preparation import N_OFFICIAL_TRAIN, load_splits
 from experiments import RESULTS, cnn_finals, cnn_steps
 from experiments.mlp_steps import (
+    COMPARED,
     FINAL_TRAIN_SIZE,
-    FINALS,
     RECIPE,
     REGULARISATION,
     SEEDS,
@@ -228,9 +228,9 @@ def _ranked(name, rank):
 # With as many epochs as the step that they are compared with.
 STUDIES["mlp_best"] = _best_of("mlp_search", replace(STUDIES["mlp_search"].base, epochs=REGULARISATION.base.epochs))
 STUDIES["mlp_final"] = Experiment(
-    _grid(model=FINALS, seed=SEEDS),
+    _grid(model=COMPARED, seed=SEEDS),
     MLPHyperparameters(),
-    lambda parameters: FINALS[parameters["model"]].changed() | {"seed": parameters["seed"]},
+    lambda parameters: COMPARED[parameters["model"]].changed() | {"seed": parameters["seed"]},
     FINAL_TRAIN_SIZE,
     finish=finish_final,
 )
