@@ -289,12 +289,12 @@ def final_mlps():
     *_, largest = mlp_steps.FINALS
     of_dropout, of_less = (f"{gain:.4f} (standard error {error:.4f})" for gain, error in mlp_steps.large_gains())
     gains = {part: mlp_steps.final_gain(part, "512-256", largest) for part in ("validation", "test")}
-    of_mirrored, error_of_mirrored = mlp_steps.final_gain("validation", mlp_steps.MIRRORED, largest)
+    of_mirrored = [mlp_steps.final_gain(part, mlp_steps.MIRRORED, largest) for part in ("validation", "test")]
     return {
         "dropout_gain": of_dropout,
         "without_flip_gain": of_less,
         "n_large_mlp": len(mlp_steps.LARGE.seeds),
-        "mirrored": f"{of_mirrored:+.4f} (standard error {error_of_mirrored:.4f})",
+        "mirrored": [f"{gain:+.4f} (standard error {error:.4f})" for gain, error in of_mirrored],
         "large_mlp": " and ".join(
             f"{gain:.4f} on the {part} images (standard error {error:.4f})" for part, (gain, error) in gains.items()
         ),
@@ -312,8 +312,8 @@ def views():
         steps.gain(of_pair["value"], of_pair["validation"])[0],
     ]
     return (
-        f"{h.n_views} views instead of one raise the validation accuracy of the chosen MLP by {gains[0]:.4f}, 10 that "
-        f"of the chosen pair by {gains[1]:.4f}"
+        f"{h.n_views} views instead of one change the validation accuracy of the chosen MLP by {gains[0]:+.4f}, 10 "
+        f"that of the chosen pair by {gains[1]:+.4f}"
     )
 
 

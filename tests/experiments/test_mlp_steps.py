@@ -50,6 +50,9 @@ def test_what_is_said_of_the_largest_model_holds():
         statistics.mean(run["train_accuracy"] for run in runs) for runs in mlp_steps.LARGE.runs().values()
     )
     assert with_all < without
+    gain, error = mlp_steps.final_gain("validation", mlp_steps.MIRRORED, LARGEST)  # from all views
+    assert abs(gain) <= 2 * error
+    assert mlp_steps.final_gain("validation", "512-256", LARGEST)[0] > 0
 
 
 @pytest.mark.acceptance
