@@ -53,7 +53,9 @@ def test_what_is_said_of_larger_networks_holds():
     gains = {what: gain / error for what, (gain, error) in cnn_steps.large_gains().items()}  # in standard errors
     assert gains["growing instead of equal numbers, small maps"] > 2
     assert 0 < gains["growing instead of equal numbers, full-size maps"] < 2
+    assert gains["growing instead of equal numbers, medium maps"] < -2
     assert abs(gains["medium instead of small maps, equal numbers"]) < 2
+    assert gains["medium instead of small maps, growing numbers"] < -2
     assert gains["16-32-64-128-256 instead of equal numbers on medium maps"] > 2
     assert gains["5 x 5 kernels in the first two layers"] < -2
     assert gains["5 x 5 kernels in all layers"] < -2
