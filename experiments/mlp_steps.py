@@ -165,7 +165,7 @@ LARGE_RATE = Step(
 # and weight decay, which 512-256 did not? Two seeds, because a run takes 45 to 60 minutes on one core.
 LARGE = Step(
     "mlp_large",
-    "more regularisation",
+    "regularisation, again",
     replace(WITH_LARGE, learning_rate=0.002, epochs=200),
     {
         "as decided so far": {},
