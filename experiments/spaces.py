@@ -179,8 +179,8 @@ def sampled_text(name):
     }
     counts = ", ".join(f"{what} {has.sum()}" for what, has in decided.items())
     return (
-        f"So many of the {len(chosen)} points that TPE chose agree with the decisions of the steps: {counts}. A search "
-        "says little about values that it rarely tries."
+        f"Of the {len(chosen)} points that TPE chose, this many agree with the decisions of the steps: {counts}. A "
+        "search says little about values that it rarely tries."
     )
 
 
