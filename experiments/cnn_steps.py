@@ -210,9 +210,12 @@ TRAININGS = {
 TRAINING_BASE = replace(FIRST, init="random", flip=True, shift=1, epochs=16)
 TRAINING_TITLE = f"way to train a pair: 16-32-64-128-256, {TRAINING_BASE.epochs} epochs, n = {len(SEEDS)}, ten views"
 ONE_HIDDEN_LAYER = replace(cnn.CLASSIFIER, hidden_sizes=(128,))
-# The MLP behind the features, where it is not `cnn.CLASSIFIER`.
-AS_IN_2F = mlp.ClassifierHyperparameters(
-    **{f.name: getattr(mlp_steps.RECIPE, f.name) for f in fields(mlp.ClassifierHyperparameters)}
+# The MLP behind the features, where it is not `cnn.CLASSIFIER`. The one of question 2f also has weight decay here.
+AS_IN_2F = replace(
+    mlp.ClassifierHyperparameters(
+        **{f.name: getattr(mlp_steps.RECIPE, f.name) for f in fields(mlp.ClassifierHyperparameters)}
+    ),
+    weight_decay=mlp_steps.REGULARISED["weight_decay"],
 )
 HEADS = {"end to end, one hidden layer": ONE_HIDDEN_LAYER, "end to end, 512-256 as in question 2f": AS_IN_2F}
 

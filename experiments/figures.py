@@ -22,7 +22,7 @@ def accuracy_grids(accuracies, notes, titles, row_labels, column_labels):
     titles, row_labels, column_labels : sequence of str
         G, R and C of them.
     """
-    figure, [axes] = new_figure(0.6 * len(row_labels) + 1.3, 1, len(titles), sharey=True)
+    figure, [axes] = new_figure(0.45 * len(row_labels) + 1.2, 1, len(titles), sharey=True)
     low, high = np.nanmin(accuracies), np.nanmax(accuracies)
     for grid, noted, title, ax in zip(accuracies, notes, titles, axes, strict=True):
         ax.imshow(grid, cmap="viridis", vmin=low, vmax=high, aspect="auto")
