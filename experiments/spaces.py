@@ -169,7 +169,6 @@ def sampled_text(name):
     trials = stored_trials(name)
     chosen = trials[(trials["state"] == "complete") & (trials["sampled"] != "random")]
     decided = {
-        "mirrored images": chosen["flip"],
         "shifted images": chosen["shift"] > 0,
         "the cosine schedule": chosen["schedule"] == RECIPE.schedule,
         "label smoothing": chosen["label_smoothing"] > 0,
