@@ -201,9 +201,7 @@ FINALS = {
 }
 # Its step compared accuracies from one view, but a network trained on mirrored images has ten views instead of five.
 MIRRORED = "1024-1024-1024, flip, weight decay 0.1"
-COMPARED = FINALS | {
-    MIRRORED: replace(LARGE.base, **LARGE.choices["flip, shift 1, weight decay 0.1, dropout 0.1"])
-}
+COMPARED = FINALS | {MIRRORED: replace(LARGE.base, **LARGE.choices["flip, shift 1, weight decay 0.1, dropout 0.1"])}
 
 
 def finish_longer(model, hyperparameters, history, splits):

@@ -304,8 +304,9 @@ def views():
         steps.gain(of_pair["value"], of_pair["validation"])[0],
     ]
     return (
-        f"Ten views instead of one change the validation accuracy of the chosen pair by {gains[1]:+.4f} and cost ten times "
-        f"as much; {h.n_views} change that of the chosen MLP by {gains[0]:+.4f} and cost {h.n_views} times as much."
+        f"Ten views instead of one change the validation accuracy of the chosen pair by {gains[1]:+.4f} and cost ten "
+        f"times as much. {h.n_views} change that of the chosen MLP by {gains[0]:+.4f}, and cost {h.n_views} times as "
+        "much."
     )
 
 

@@ -82,6 +82,42 @@ def test_what_is_said_of_schedules_holds():
 
 
 @pytest.mark.acceptance
+def test_what_is_said_of_batch_sizes_holds():
+    """The smaller, the higher the mean; up to 256, the larger, the higher the best rate."""
+    means = list(map(statistics.mean, mlp_steps.BATCH_SIZE.accuracies().values()))
+    assert means == sorted(means, reverse=True)
+    *rates, of_largest = mlp_steps.BATCH_SIZE.best_rates().values()
+    assert rates == sorted(rates)
+    assert of_largest < rates[-1]
+
+
+@pytest.mark.acceptance
+def test_what_is_said_of_activations_holds():
+    """At its best rate, which is the highest of all, only sigmoid is behind; at high rates ReLU gets worse."""
+    *rates, of_sigmoid, of_tanh = mlp_steps.ACTIVATION.best_rates().values()
+    assert of_sigmoid > max(*rates, of_tanh)
+    accuracies = mlp_steps.ACTIVATION.accuracies()
+    for name in accuracies:
+        gain, error = steps.gain(accuracies[name], accuracies["relu"])
+        assert (gain > 2 * error) == (name == "sigmoid"), name
+    relu, sigmoid = (
+        [statistics.mean(runs) for runs in mlp_steps.ACTIVATION.by_rate()[n].values()] for n in ("relu", "sigmoid")
+    )
+    assert relu[1] - relu[3] > sigmoid[3] - sigmoid[1]
+
+
+@pytest.mark.acceptance
+def test_what_is_said_of_objectives_holds():
+    """The squared error learns less of the training images, at the same rate and at its best, and is not worse."""
+    runs = mlp_steps.OBJECTIVE.at_best_rates()
+    entropy, _, squared = (statistics.mean(run["train_accuracy"] for run in of_one) for of_one in runs.values())
+    assert squared < entropy
+    accuracies = mlp_steps.OBJECTIVE.accuracies()
+    gain, error = steps.gain(accuracies["cross-entropy"], accuracies["squared error"])
+    assert abs(gain) <= 2 * error
+
+
+@pytest.mark.acceptance
 def test_with_batch_norm_all_initial_weights_are_level():
     accuracies = mlp_steps.INIT.accuracies()
     for one, other in combinations(("random", "Xavier", "He"), 2):
