@@ -194,7 +194,7 @@ def confusion_matrices(matrices, class_names):
         ax.imshow(mistakes[title], cmap="Blues", vmax=most)
         for (row, column), n in np.ndenumerate(matrix):
             color = "white" if row != column and n > most / 2 else "black"
-            ax.text(column, row, n, ha="center", va="center", fontsize=9, color=color)
+            ax.text(column, row, n, ha="center", va="center", fontsize=8, color=color)
         ax.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
         ax.set_yticks(range(len(class_names)), class_names)
         ax.set(title=title, xlabel="predicted")
