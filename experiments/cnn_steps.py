@@ -205,7 +205,7 @@ TRAININGS = {
     "end to end": {"end_to_end": True},
     "end to end after a linear head": {"epochs": 8},
     "end to end, one hidden layer": {"end_to_end": True},
-    "end to end, 512-256 as in question 2f": {"end_to_end": True},
+    "end to end, 512-256 with weight decay": {"end_to_end": True},
 }
 TRAINING_BASE = replace(FIRST, init="random", flip=True, shift=1, epochs=16)
 TRAINING_TITLE = f"way to train a pair: 16-32-64-128-256, {TRAINING_BASE.epochs} epochs, n = {len(SEEDS)}, ten views"
@@ -217,7 +217,7 @@ AS_IN_2F = replace(
     ),
     weight_decay=mlp_steps.REGULARISED["weight_decay"],
 )
-HEADS = {"end to end, one hidden layer": ONE_HIDDEN_LAYER, "end to end, 512-256 as in question 2f": AS_IN_2F}
+HEADS = {"end to end, one hidden layer": ONE_HIDDEN_LAYER, "end to end, 512-256 with weight decay": AS_IN_2F}
 
 
 def finish_training(backbone, hyperparameters, history, splits):

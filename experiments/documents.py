@@ -80,19 +80,24 @@ def _over_seeds(network):
 
 def settings_table(networks):
     """Return a Markdown table of the settings that a few networks are trained with, side by side."""
-    columns = [_settings(network) for network in networks]
-    rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
-    return markdown_table(["", *(network.title for network in networks)], rows)
+    columns = {network.title: _settings(network, network.description["hyperparameters"]) for network in networks}
+    for network in networks:
+        if h := network.description.get("mlp_hyperparameters"):
+            title = f"its MLP, {'-'.join(map(str, h['hidden_sizes']))}"
+            columns[title] = _settings(network, h) | {"precision": "float32", "training images": "the CNN's features"}
+    rows = [(name, *(column[name] for column in columns.values())) for name in columns[networks[0].title]]
+    return markdown_table(["", *columns], rows)
 
 
-def _settings(network):
-    h = network.description["hyperparameters"]
+def _settings(network, h):
+    shift, erase = h.get("shift", 0), h.get("erase", 0)
     variations = {
-        "mirrored": h["flip"],
-        f"shifted by up to {h['shift']} pixel{'s' * (h['shift'] > 1)}": h["shift"],
-        f"{h.get('erase')} x {h.get('erase')} erased": h.get("erase"),
+        "mirrored": h.get("flip"),
+        f"shifted by up to {shift} pixel{'s' * (shift > 1)}": shift,
+        f"{erase} x {erase} erased": erase,
     }
     return {
+        "optimizer": h.get("optimizer", "adamw"),  # every backbone's
         "learning rate": h["learning_rate"],
         "epochs": h["epochs"],
         "best epoch": best_epoch(network.history)["epoch"],

@@ -162,5 +162,5 @@ def test_what_is_said_of_the_trainings_holds():
         (accuracies["end to end, one hidden layer"], accuracies["end to end"]),
     ):
         assert abs(statistics.mean(one) - statistics.mean(other)) <= 2 * steps.standard_error(one, other)
-    for_pixels = accuracies["end to end, 512-256 as in question 2f"]
+    for_pixels = accuracies["end to end, 512-256 with weight decay"]
     assert statistics.mean(for_pixels) < statistics.mean(accuracies["end to end"])
