@@ -300,9 +300,9 @@ def views():
     ]
     return (
         f"Ten views instead of one change the validation accuracy of the chosen pair by {gains[0]:+.4f}, at ten times "
-        f"the cost. The MLP's {h.n_views} views change its validation accuracy by {gains[1]:+.4f} and its test accuracy "
-        f"by {gains[2]:+.4f}, at {h.n_views} times the cost. (Validation accuracy from one view is that of the best "
-        "epoch, and so too high.)"
+        f"the cost. The MLP's {h.n_views} views change its validation accuracy by {gains[1]:+.4f} and its test "
+        f"accuracy by {gains[2]:+.4f}, at {h.n_views} times the cost. (Validation accuracy from one view is that of "
+        "the best epoch, and so too high.)"
     )
 
 
