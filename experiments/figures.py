@@ -163,7 +163,7 @@ def steps(panels):
     n_rows = np.array(n_choices) + 5  # with the title and the ticks
     n_left = 1 + np.argmin([max(n_rows[:i].sum(), n_rows[i:].sum()) for i in range(1, len(n_rows))])
     halves = slice(n_left), slice(n_left, None)
-    figure = Figure(figsize=(PRINTED, 0.125 * max(n_rows[half].sum() for half in halves)), layout="constrained")
+    figure = Figure(figsize=(PRINTED, 0.117 * max(n_rows[half].sum() for half in halves)), layout="constrained")
     for part, half in zip(figure.subfigures(1, 2), halves, strict=True):
         titles = list(panels)[half]
         axes = part.subplots(len(titles), 1, squeeze=False, height_ratios=n_choices[half])[:, 0]

@@ -187,7 +187,7 @@ def confusion_matrices(matrices, class_names):
         By model; rows are the true classes.
     class_names : sequence of str
     """
-    figure, [axes] = new_figure(3.9, 1, len(matrices), sharey=True)
+    figure, [axes] = new_figure(3.7, 1, len(matrices), sharey=True)
     mistakes = {title: np.where(np.eye(len(matrix), dtype=bool), 0, matrix) for title, matrix in matrices.items()}
     most = max(matrix.max() for matrix in mistakes.values())
     for ax, (title, matrix) in zip(axes, matrices.items(), strict=True):
