@@ -153,7 +153,7 @@ def test_the_number_format_of_the_convolutions_makes_no_clear_difference():
 @pytest.mark.q3d
 @pytest.mark.acceptance
 def test_what_is_said_of_the_trainings_holds():
-    """Training end to end is level with the best, MLPs with a linear layer, and the MLP for pixels is no better."""
+    """Training end to end is level with the best, MLPs with a linear layer; the MLP of 2f and two stages are worse."""
     accuracies = cnn_steps.training_accuracies()
     for one, other in (
         (max(accuracies.values(), key=statistics.mean), accuracies["end to end"]),
@@ -162,5 +162,7 @@ def test_what_is_said_of_the_trainings_holds():
         (accuracies["end to end, one hidden layer"], accuracies["end to end"]),
     ):
         assert abs(statistics.mean(one) - statistics.mean(other)) <= 2 * steps.standard_error(one, other)
-    for_pixels = accuracies["end to end, 512-256 with weight decay"]
-    assert statistics.mean(for_pixels) < statistics.mean(accuracies["end to end"])
+    best = max(accuracies.values(), key=statistics.mean)
+    for way in ("end to end, 512-256 with weight decay", "end to end after a linear head"):
+        gain, error = steps.gain(accuracies[way], best)
+        assert gain > 2 * error, way
