@@ -57,7 +57,7 @@ def test_what_is_said_of_longer_regularisation_holds():
     """From all views, too, shifts alone are best, level with mirroring, and dropout on top is worse."""
     step = mlp_steps.REGULARISATION_LONGER
     runs = step.runs()
-    views = {choice: [run["views"] for run in runs[choice]] for choice in step.choices}
+    views = {choice: [run["views"] for run in runs[choice]] for choice in list(step.choices)[:-1]}  # not of six layers
     assert max(views, key=lambda choice: statistics.mean(views[choice])) == step.decided
     for choice in ("flip, shift 1", "flip, shift 1, weight decay 0.1"):
         gain, error = steps.gain(views[choice], views["shift 1"])
