@@ -137,6 +137,7 @@ REGULARISATION_LONGER = Step(
     replace(LONGER, epochs=150),
     {
         "shift 1": {"shift": 1},
+        "shift 1, dropout 0.1": {"shift": 1, "dropout": 0.1},
         "flip, shift 1": {"flip": True, "shift": 1},
         "flip, shift 1, weight decay 0.1": REGULARISED,
         "flip, shift 1, weight decay 0.1, dropout 0.1": REGULARISED | {"dropout": 0.1},
