@@ -285,13 +285,11 @@ def large_gains():
         The gain, and its standard error.
     """
     plain, dropout, mirrored, both = LARGE.accuracies().values()
-    pairs = ((plain, dropout), (mirrored, both)), ((plain, mirrored), (dropout, both))
-    return [_mean_gain(*(steps.gain(before, after) for before, after in of_one)) for of_one in pairs]
-
-
-def _mean_gain(one, other):
-    """Return the mean of two independent gains, and its standard error."""
-    return (one[0] + other[0]) / 2, math.hypot(one[1], other[1]) / 2
+    gains = []
+    for compared in (((plain, dropout), (mirrored, both)), ((plain, mirrored), (dropout, both))):
+        (one, error), (other, other_error) = (steps.gain(before, after) for before, after in compared)
+        gains.append(((one + other) / 2, math.hypot(error, other_error) / 2))
+    return gains
 
 
 def main_gains():
