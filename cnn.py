@@ -247,8 +247,12 @@ def save(folder, pair, hyperparameters, classifier_hyperparameters, histories, s
     usage = """import cnn
 pair, saved = cnn.load(folder)
 probabilities = pair.predict_proba(images)"""
-    how = "together, end to end" if hyperparameters.end_to_end else "one after the other"
-    what = f"A backbone, and the hand-written MLP that classifies its features, trained {how}."
+    if hyperparameters.frozen:
+        what = "A pretrained backbone that was not trained further, and the hand-written MLP trained on its features."
+    else:
+        how = "together, end to end" if hyperparameters.end_to_end else "one after the other"
+        what = f"A backbone, and the hand-written MLP that classifies its features, trained {how}."
+    what += f" The MLP classifies the mean features of {2 * len(backbone.views)} views of an image."
     command = _train_command_of(hyperparameters, classifier_hyperparameters, split)
     save_model(folder, saved, partial(model_page.page, name, what, usage, command, _structure(pair), saved))
 

@@ -261,7 +261,8 @@ def save(folder, model, hyperparameters, history, split, metrics):
     usage = f"""import mlp
 model, saved = mlp.load(folder)
 logits = mlp.predict_logits(model, images{f", n_views={n_views}" if n_views > 1 else ""})"""
-    what = "A multilayer perceptron, written by hand in NumPy."
+    views = f"{n_views} view{'s' * (n_views > 1)}"
+    what = f"A multilayer perceptron, written by hand in NumPy. It predicts from {views} of an image."
     command = command_line.train_command("mlp.py", hyperparameters, split)
     save_model(folder, saved, partial(model_page.page, name, what, usage, command, _structure(model), saved))
 

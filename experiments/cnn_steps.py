@@ -97,7 +97,7 @@ def smaller_kernels():
     n_clear = sum(np.mean(one) - np.mean(other) > 2 * steps.standard_error(one, other) for one, other in pairs)
     return (
         f"{first} kernels have the highest mean in {np.count_nonzero(grids.argmax(axis=2) == 0)} of the "
-        f"{grids[..., 0].size} rows of the picture. In {n_clear} of {len(pairs)} comparisons with larger kernels, "
+        f"{grids[..., 0].size} rows of the two panels. In {n_clear} of {len(pairs)} comparisons with larger kernels, "
         "their lead exceeds two standard errors."
     )
 
@@ -160,8 +160,8 @@ def describe_ranking():
     _, second, _, _, fifth, *_ = sorted(short, key=lambda name: -np.mean(short[name]))
     gain, error = steps.gain(short[fifth], short[second])
     left_out = (
-        f"The fifth of the first ranking, {fifth}, was not trained again. It is within two standard errors of the "
-        f"best, whose runs vary a lot, but {second}, the second, is ahead of it by {gain:.4f} "
+        f"The fifth network of the first ranking, {fifth}, was not trained again. It is within two standard errors of "
+        f"the best because the runs of the best vary a lot. The second network, {second}, is ahead of it by {gain:.4f} "
         f"(standard error {error:.4f})."
     )
     short = {name: short[name] for name in ranked}

@@ -1,5 +1,6 @@
 """Figures of comparisons, searches and speed. Each function returns a matplotlib Figure."""
 
+import itertools
 import textwrap
 
 import numpy as np
@@ -7,7 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
-from model_utils.plots import new_figure
+from data_preparation import CLASS_NAMES
+from model_utils.plots import confusion_matrices, new_figure
 
 PRINTED = 8  # inches, about the width of the text on A4: the width of figures for the report alone
 
@@ -79,26 +81,52 @@ def block_diagram(rows):
     rows : dict of str to list of (str, str)
         For each network, its boxes: a title and the text below it.
     """
-    figure = Figure(figsize=(PRINTED, 0.95 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(PRINTED, 0.85 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     n_columns = max(map(len, rows.values()))
     for ax, (network, boxes) in zip(axes, rows.items(), strict=True):
         ax.set_title(network, loc="left", fontsize=8)
+        drawn = []
         for column, (title, detail) in enumerate(boxes):
-            if column:
-                ax.annotate("", (column - 0.4, 0), (column - 0.6, 0), arrowprops={"arrowstyle": "->"})
-            ax.text(
+            text = ax.text(
                 column,
                 0,
                 f"{title}\n{detail}",
                 ha="center",
                 va="center",
-                fontsize=7,
+                fontsize=6.5,
                 linespacing=1.3,
                 bbox={"boxstyle": "round", "facecolor": "aliceblue", "edgecolor": "steelblue"},
             )
+            drawn.append(text.get_bbox_patch())
+        for column, (box, next_box) in enumerate(itertools.pairwise(drawn)):
+            arrow = {"arrowstyle": "->", "patchA": box, "patchB": next_box, "shrinkA": 0, "shrinkB": 0}
+            ax.annotate("", (column + 1, 0), (column, 0), arrowprops=arrow)
         ax.set(xlim=(-0.6, n_columns - 0.4), ylim=(-1, 1))
         ax.axis("off")
+    return figure
+
+
+def confusion_and_scores(tests):
+    """Draw the confusion matrix of each model, and beside it the precision, recall and F1 of each class.
+
+    Parameters
+    ----------
+    tests : dict of str to dict
+        By model, what `model_utils.training.measure` returns.
+    """
+    figure = confusion_matrices({title: test["confusion_matrix"] for title, test in tests.items()}, CLASS_NAMES)
+    figure.set_figheight(3.5)
+    for ax, (title, test) in zip(figure.axes, tests.items(), strict=True):
+        ax.set_title(f"{title}, accuracy {test['accuracy']:.4f}, macro F1 {test['f1']:.4f}")
+        for column, (name, label) in enumerate(
+            {"precision": "precision", "recall": "recall", "f1": "F1"}.items(), start=len(CLASS_NAMES)
+        ):
+            x = 1.65 * column - 6  # wider than the matrix's columns
+            ax.text(x + 0.4, len(CLASS_NAMES) - 0.1, label, rotation=45, ha="right", va="top")
+            for row, class_name in enumerate(CLASS_NAMES):
+                score = test["per_class"][class_name][name]
+                ax.text(x, row, f"{score:.3f}", ha="center", va="center", fontsize=8)
     return figure
 
 

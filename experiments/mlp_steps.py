@@ -109,7 +109,7 @@ OBJECTIVE = Step(
     | {"squared error": (0.0003, 0.001, 0.003, 0.01, 0.03)},
 )
 
-# From here on, runs have 40 epochs or more, because regularisation pays off late.
+# From here on, runs have 40 epochs or more, in case regularisation pays off only late.
 LONGER = replace(WITH_SIZE, label_smoothing=0.1, optimizer="adamw", epochs=40)
 REGULARISATION = Step(
     "mlp_regularisation",
@@ -158,7 +158,7 @@ LARGE_RATE = Step(
     replace(WITH_LARGE, **REGULARISED, n_views=10, epochs=40),
     {str(rate): {"learning_rate": rate} for rate in (0.001, 0.002, 0.004)},
     decided="0.002",
-    reason="which is as good as the best; the longer runs had been trained with it before this step was made",
+    reason="which is as good as the best; the longer runs had already used it when this step was run",
     seeds=SEEDS[:2],
 )
 
@@ -174,7 +174,7 @@ LARGE = Step(
         "flip, shift 1, weight decay 0.1, dropout 0.1": REGULARISED | {"n_views": 10, "dropout": 0.1},
     },
     decided="shift 1, dropout 0.1",
-    reason="because dropout gains on average over runs with and without mirroring, too",
+    reason="although *shift 1* is simpler; see below",
     seeds=SEEDS[:2],
 )
 
@@ -232,7 +232,8 @@ def optimizer_rates():
     lost = min(max(of_rates.values()) - min(of_rates.values()) for of_rates in means.values())
     return (
         f"The best rates are {best_rates}. At these rates, the optimizers differ by no more than "
-        f"{max(highest) - min(highest):.4f}. At its worst rate, each is at least {lost:.4f} below its best."
+        f"{max(highest) - min(highest):.4f}. At its worst rate, each is at least "
+        f"{math.floor(lost * 1000) / 1000} below its best."
     )
 
 
@@ -303,7 +304,10 @@ def main_gains():
         "512-256 instead of 128": (size["128"], size["512-256"]),
         "batch normalisation in six layers with He weights": (init["He"], init["He, batch norm"]),
         "label smoothing": (objective["cross-entropy"], objective[OBJECTIVE.decided]),
-        "shifts of one pixel": (regularisation["none"], regularisation["shift 1"]),
+        f"shifts of one pixel, over {REGULARISATION.base.epochs} epochs": (
+            regularisation["none"],
+            regularisation["shift 1"],
+        ),
         f"{REGULARISATION_LONGER.base.epochs} epochs instead of {REGULARISATION.base.epochs}, with these shifts": (
             regularisation["shift 1"],
             longer["shift 1"],

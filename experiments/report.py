@@ -13,11 +13,10 @@ import nbformat
 import numpy as np
 from nbconvert import HTMLExporter
 
-from data_preparation import CLASS_NAMES, load_splits
+from data_preparation import load_splits
 from experiments import FIGURES, RESULTS, ROOT, cnn_finals, cnn_steps, figures, mlp_steps, speed, steps
 from experiments.documents import (
     headline,
-    per_class_table,
     results_table,
     settings_table,
     settled_on,
@@ -37,7 +36,6 @@ from experiments.stored import read_rows
 from model_utils import plots
 from model_utils.backbones import hyperparameters_from_json
 from model_utils.files import write_text
-from model_utils.layers import INITS
 from model_utils.tables import markdown_table, mean_and_std
 
 TEMPLATE = Path(__file__).with_name("report_template.md")
@@ -105,16 +103,13 @@ def draw_figures():
     """Draw every figure of the report; return them by name."""
     networks = load_networks()
     final = {title: settled_on(networks, kind) for title, kind in (("MLP", "mlp"), ("pair", "pair"))}
-    n_short = mlp_steps.STEPS.index(mlp_steps.REGULARISATION)  # from this step on, runs are longer
+    n_shown = mlp_steps.STEPS.index(mlp_steps.REGULARISATION) + 1  # the later ones are in a table only
     return {
         "architectures": architecture_diagram(*final.values()),
         "final_curves": plots.learning_curves({title: network.history for title, network in final.items()}),
-        "confusion": plots.confusion_matrices(
-            {title: network.metrics["test"]["confusion_matrix"] for title, network in final.items()}, CLASS_NAMES
-        ),
+        "confusion": figures.confusion_and_scores({title: network.metrics["test"] for title, network in final.items()}),
         "importance": figures.bars(importances("mlp_search"), "share of the accuracy's variance explained"),
-        "mlp_steps": figures.steps(panels(mlp_steps.STEPS[:n_short])),
-        "mlp_longer_steps": figures.steps(panels(mlp_steps.STEPS[n_short:])),
+        "mlp_steps": figures.steps(panels(mlp_steps.STEPS[:n_shown])),
         "cnn_steps": figures.steps(training_panels()),
         "cnn_grid": figures.accuracy_grids(
             *cnn_steps.architecture_grids(),
@@ -184,20 +179,6 @@ def search_verdict():
     )
 
 
-def did_not_work():
-    """Return what improved the MLP by no more than two standard errors, and the verdict on the search, as a list."""
-    regularisation = mlp_steps.REGULARISATION.accuracies()
-    bare = regularisation.pop("none")
-    gains = {choice: steps.gain(bare, runs) for choice, runs in regularisation.items()}
-    lost = [f"{choice} {gain:+.4f}" for choice, (gain, error) in gains.items() if gain <= 2 * error]
-    lines = [
-        f"In {mlp_steps.REGULARISATION.base.epochs} epochs, these kinds of regularisation did not improve 512-256 by "
-        f"more than two standard errors: {'; '.join(lost)}.",
-        f"{search_verdict()} (appendix B).",
-    ]
-    return "\n".join(f"- {line}" for line in lines)
-
-
 def conclusion():
     """Return a few sentences that compare the final MLP with the final pair."""
     networks = load_networks()
@@ -206,19 +187,14 @@ def conclusion():
     (a, b, n), *_ = confused_pairs(pair.metrics["test"])
     n_parameters = [network.description["n_parameters"] for network in (on_pixels, pair)]
     n_wrong = round(wrong[1] * len(pair.predictions))
-    n_hard = len(wrong_in_all(np.array([network.predictions for network in networks]), load_splits().test.labels))
     return (
         f"The saved pair makes {wrong[1] / wrong[0]:.0%} as many mistakes as the saved MLP, with "
         f"{n_parameters[1] / n_parameters[0]:.0%} of its parameters. A convolution uses the same weights everywhere in "
-        "an image; the MLP must learn each position separately. Varied training images matter for both, and the size "
-        "of the maps for the CNN. The choice of optimizer and, with batch normalisation, of initial weights matters "
-        "little once each has its own learning rate. "
+        "an image; the MLP must learn each position separately. "
         f"Of the {n_wrong:,} mistakes of {pair.title}, "
-        f"{n} confuse {a} and {b}. All {len(networks)} networks of [appendix C](#c-other-networks) misclassify the "
-        f"same {n_hard} test images; in some, the distinguishing details are probably too small to see, and some "
-        "labels may be wrong. With more time, we would find out whether mirroring or weight decay harms the largest "
-        "MLP, train both variants of the largest pair with more seeds, and try more layers with shortcut connections, "
-        "as in the wide ResNet mentioned above."
+        f"{n} confuse {a} and {b}. With more time, we would find out whether mirroring or weight decay harms the "
+        "largest MLP, train both variants of the largest pair with more seeds, and try more layers with shortcut "
+        "connections, as in the wide ResNet mentioned above."
     )
 
 
@@ -242,12 +218,6 @@ def cnn_table():
     return markdown_table(steps.TABLE, itertools.chain(*rows))
 
 
-def init_means():
-    """Return the mean accuracy of each kind of initial weights, with and without batch normalisation."""
-    means = {choice: f"{np.mean(runs):.4f}" for choice, runs in cnn_steps.INIT.accuracies().items()}
-    return ", ".join(f"{init} {means[f'{init}, batch norm']} instead of {means[init]}" for init in INITS)
-
-
 def final_pairs():
     """Return clauses that compare the final pairs, by name."""
     rows = read_rows(RESULTS / "study_cnn_final.csv")
@@ -267,8 +237,8 @@ def final_pairs():
     return {
         "augmentation": f"{mean_and_std(stronger['validation'])} instead of {mean_and_std(weaker['validation'])}, a "
         f"difference of {gain:.4f} with a standard error of {error:.4f}",
-        "same_order": "After 48 epochs on 57,000 images with the same augmentation, 24-48-96-160-224 is still ahead of "
-        f"16-32-64-128-256, by {longer:.4f} with a standard error of {error_of_longer:.4f}, from one view.",
+        "same_order": "After 48 epochs on 57,000 images with the same augmentation, 24-48-96-160-224 is ahead of "
+        f"16-32-64-128-256 on small maps by {longer:.4f} (standard error {error_of_longer:.4f}), from one view.",
         "small_pair": f"{mean_and_std(small['test'])} on the test images, {of_small:.4f} more than 16-32-64-128-256 "
         f"(standard error {error_of_small:.4f}), at {costs[1] / costs[0]:.1f} times the multiply-adds",
     }
@@ -280,11 +250,14 @@ def final_mlps():
     of_dropout, of_mirroring = mlp_steps.large_gains()
     from_all_views = mlp_steps.final_gain("validation", largest, mlp_steps.MIRRORED)
     compared = {"dropout_gain": of_dropout, "mirroring_gain": of_mirroring, "mirroring_gain_from_views": from_all_views}
-    gain, error = mlp_steps.final_gain("validation", "512-256", largest)
+    leads = {
+        name: mlp_steps.final_gain(part, "512-256", largest)
+        for name, part in (("large_mlp", "validation"), ("large_mlp_one_view", "validation_one_view"))
+    }
     return {
         **{name: f"{difference:+.4f} (standard error {of_it:.4f})" for name, (difference, of_it) in compared.items()},
         "n_large_mlp": len(mlp_steps.LARGE.seeds),
-        "large_mlp": f"{gain:.4f} (standard error {error:.4f})",
+        **{name: f"{gain:.4f} (standard error {error:.4f})" for name, (gain, error) in leads.items()},
     }
 
 
@@ -299,10 +272,9 @@ def views():
         *(steps.gain(of_mlp[f"{part}_one_view"], of_mlp[part])[0] for part in ("validation", "test")),
     ]
     return (
-        f"Ten views instead of one change the validation accuracy of the chosen pair by {gains[0]:+.4f}, at ten times "
-        f"the cost. The MLP's {h.n_views} views change its validation accuracy by {gains[1]:+.4f} and its test "
-        f"accuracy by {gains[2]:+.4f}, at {h.n_views} times the cost. (Validation accuracy from one view is that of "
-        "the best epoch, and so too high.)"
+        f"Ten views instead of one change the validation accuracy of the chosen pair by {gains[0]:+.4f}. {h.n_views} "
+        f"views change the validation accuracy of the chosen MLP by {gains[1]:+.4f} and its test accuracy by "
+        f"{gains[2]:+.4f}."
     )
 
 
@@ -327,10 +299,11 @@ def values():
         "summary": summary(),
         "final_settings": settings_table(final),
         "results": results_table(),
-        "per_class": per_class_table(final),
-        "did_not_work": did_not_work(),
+        "search_verdict": search_verdict(),
         "conclusion": conclusion(),
         "networks": networks_table(networks),
+        "n_networks": len(networks),
+        "n_hard": len(wrong_in_all(np.array([n.predictions for n in networks]), load_splits().test.labels)),
         "race": speed.race_text(),
         "memory": speed.memory_text(),
         "cnn_epoch": speed.cnn_epoch_text(),
@@ -341,8 +314,8 @@ def values():
         "depth": mlp_steps.depth(),
         "shifting": f"{cnn_steps.step_gains()['shifted and mirrored images'][0]:.4f}",
         "longer": f"{cnn_steps.longer_gain()[0]:.4f}",
-        "sigmoid": mlp_steps.sigmoid_gaps(),
-        "init_means": init_means(),
+        "mlp_recipe": mlp_steps.RECIPE,
+        "cnn_recipe": cnn_steps.RECIPE,
         "random_runs": ", ".join(f"{accuracy:.4f}" for accuracy in mlp_steps.INIT.accuracies()["random"]),
         "mlp_steps": mlp_table(),
         "n_architectures": len(cnn_steps.ARCHITECTURE.choices),

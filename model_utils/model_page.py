@@ -98,8 +98,7 @@ def facts(structure, saved, weights_sha256):
             *tables,
             "## Training",
             *(_best_and_last(part, history) for part, history in _histories(saved).items()),
-            f"Training took {description['training_seconds']} seconds. Accuracies during training are those of one "
-            "view of each image.",
+            f"Training took {description['training_seconds']} seconds. {_measured_on(saved)}",
             "## Accuracy",
             _per_class(metrics["test"]),
             *others,
@@ -124,6 +123,19 @@ def _histories(saved):
     return {
         part.replace("mlp", "MLP"): [row for row in saved.history if row.get("part", "MLP") == part] for part in parts
     }
+
+
+def _measured_on(saved):
+    """Return a sentence on the inputs that the accuracies of a history were measured on."""
+    parts = list(_histories(saved))
+    if saved.description["kind"] == "mlp" or parts == ["backbone"]:
+        return "During training, accuracy was measured on one view of each image."
+    if "backbone" not in parts:
+        return "During training, accuracy was measured on the mean features of all views of an image."
+    return (
+        "During training, the accuracy of the backbone was measured on one view of each image, that of the MLP on the "
+        "mean features of all views."
+    )
 
 
 def _best_and_last(part, history):
