@@ -96,7 +96,7 @@ def in_step(classifier_hyperparameters, hyperparameters):
 
 
 def _check_classifier(hyperparameters):
-    """Raise a ValueError unless these are hyperparameters of an MLP on features; one on images has more of them."""
+    """Raise a ValueError unless these hyperparameters are those of an MLP trained on features, not on images."""
     if type(hyperparameters) is not mlp.ClassifierHyperparameters:
         found = type(hyperparameters).__name__
         raise ValueError(f"classifier_hyperparameters: expected ClassifierHyperparameters, got {found}")
@@ -151,7 +151,7 @@ def train_pair(backbone, splits, hyperparameters, classifier_hyperparameters, ch
 
 
 def pair_of(backbone):
-    """Return the pair of a backbone and the MLP that is its head, which is removed from the backbone.
+    """Remove the MLP head from a backbone; return the two as a pair.
 
     The MLP was trained on features that were not standardised, so the pair does not standardise them either.
     """

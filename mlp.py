@@ -50,7 +50,7 @@ from model_utils.training import EpochBar, TrainingDiverged, best_epoch, check_b
 class MLPHyperparameters(ClassifierHyperparameters):
     """Hyperparameters of an MLP that is trained on images."""
 
-    flip: bool = flag(False, "mirror a random half of the training images, a new one in each epoch")
+    flip: bool = flag(False, "mirror each training image with probability 1/2, differently in each epoch")
     shift: int = count(0, "shift training images by up to this many pixels, differently each time", 0, checks.MAX_SHIFT)
     n_views: int = count(
         1,

@@ -287,7 +287,7 @@ def check_dtype(name, dtype):
 
 
 def check_split(name, split):
-    """Return a split's images (or features) and labels as arrays; raise unless it is a pair of these."""
+    """Return a split's images (or features) and labels as arrays; raise unless the split is a pair."""
     if not isinstance(split, tuple | list) or len(split) != 2:
         raise ValueError(f"{name}: expected a Split, images and labels, got {_what(split)}")
     return as_array(f"{name} images", split[0]), as_array(f"{name} labels", split[1])

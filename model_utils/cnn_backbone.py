@@ -35,7 +35,7 @@ class BackboneHyperparameters(Hyperparameters):
     batch_size: int = count(128, "images per step")
     epochs: int = count(24, "passes through the training split")
     patience: int = count(0, "stop after this many epochs without a better validation accuracy, 0 for never", minimum=0)
-    flip: bool = flag(True, "mirror a random half of the training images, a new one in each epoch")
+    flip: bool = flag(True, "mirror each training image with probability 1/2, differently in each epoch")
     shift: int = count(1, "shift training images by up to this many pixels, differently in each epoch", 0, MAX_SHIFT)
     erase: int = count(
         0,
@@ -221,10 +221,10 @@ class CNNHyperparameters(BackboneHyperparameters):
 class CNNBackbone(Backbone):
     """Convolution layers, each with max pooling and ReLU, then a fully connected layer that gives the features.
 
-    By default, pooling comes before batch normalisation (S. Ioffe, C. Szegedy, 2015) and ReLU, so that they work on a
-    map with fewer values, by the square of the stride. Without batch normalisation, pooling last gives the same result,
-    because ReLU keeps the order of numbers: the largest of several values after ReLU is the ReLU of the largest. With
-    it, the result depends on the order, because its mean and variance are those of another map.
+    By default, pooling comes before batch normalisation (S. Ioffe, C. Szegedy, 2015) and ReLU, so that they work on
+    fewer values: the number is divided by the square of the stride. Without batch normalisation, pooling last gives
+    the same result, because ReLU keeps the order of numbers: the largest of several values after ReLU is the ReLU of
+    the largest. With it, the result depends on the order, because its mean and variance are those of another map.
 
     A convolution keeps the size of its map, which is surrounded by zeros, the black of the background. Pooling with
     stride s divides the size by s and rounds up; windows at the border are cut off where the map ends.

@@ -27,7 +27,7 @@ def choose_device(name=None):
 def has_fast_bfloat16(device):
     """Return whether the device has its own instructions for bfloat16, which are at least twice as fast as float32.
 
-    A device that has to emulate them, like a CPU without AVX-512 BF16, is far slower than in float32.
+    A device that has to emulate them, like a CPU without AVX-512 BF16, is far slower in bfloat16 than in float32.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -66,7 +66,7 @@ def check_regular(path):
 
 
 def write_text(path, text):
-    """Write a text file; if that is interrupted, an old file stays as it was."""
+    """Write a text file; if that is interrupted, an existing file is left unchanged."""
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", newline="\n")
 

@@ -355,6 +355,6 @@ def _not_all_zero(weights, where):
 
 
 def _relative(weights):
-    """Scale weights to a mean of 1; first to a maximum of 1, because the mean of huge weights is infinite."""
+    """Scale weights to a mean of 1; first to a maximum of 1, because the mean of huge weights can overflow."""
     weights = weights / weights.max()
     return weights / weights.mean()

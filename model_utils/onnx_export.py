@@ -56,7 +56,7 @@ def export_onnx(path, backbone, standardizer, classifier):
     Parameters
     ----------
     path : path
-        If writing is interrupted, an old file stays as it was.
+        If writing is interrupted, an existing file is left unchanged.
     backbone : Backbone
         On the CPU.
     standardizer : tuple of ndarrays

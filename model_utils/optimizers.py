@@ -27,7 +27,7 @@ class Optimizer:
     n_decayed : int
         The first `n_decayed` parameters, the weight matrices, decay; biases and batch-norm scales do not.
     weight_decay : float
-        Adds weight_decay * theta to g, the gradient of weight_decay / 2 * |theta|^2.
+        Adds weight_decay * theta, the gradient of weight_decay / 2 * |theta|^2, to g.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class Momentum(Optimizer):
 
 
 class Nesterov(Momentum):
-    """v = 0.9 v + g; theta -= eta (g + 0.9 v), a gradient step from where v leads (Sutskever et al., 2013)."""
+    """v = 0.9 v + g; theta -= eta (g + 0.9 v), a gradient step from where v leads to (Sutskever et al., 2013)."""
 
     def _update(self, theta, g, averages, update, learning_rate):
         (v,) = averages
@@ -199,7 +199,7 @@ def step(tau):
 
 
 def inverse_time(tau):
-    """Return 1 / (1 + 9 tau), which falls to 0.1, ever more slowly (Robbins and Monro, 1951, for the 1 / tau)."""
+    """Return 1 / (1 + 9 tau), which falls from 1 to 0.1 at a decreasing pace (Robbins and Monro, 1951)."""
     return 1 / (1 + 9 * tau)
 
 

@@ -20,8 +20,8 @@ DEEP_TIFFS = ((16, 1, 1), (32, 3, 1))
 def read_picture(path, invert=False):
     """Read a picture of any kind and size as one grey image.
 
-    It is rotated as the camera recorded. Transparent parts become background, and a picture that is not square gets a
-    margin of background. Only the first picture of an animation is used.
+    It is rotated to the orientation that the camera recorded. Transparent parts become background, and a picture that
+    is not square gets a margin of background. Only the first picture of an animation is used.
 
     Parameters
     ----------
@@ -37,9 +37,10 @@ def read_picture(path, invert=False):
     Raises
     ------
     OSError
-        If the file is missing or may not be read.
+        If the file is missing or cannot be read.
     ValueError
-        If it is not a picture, is damaged, has more than `MAX_PIXELS`, is far too narrow, or its white is unknown.
+        If it is not a picture, is damaged, has more than `MAX_PIXELS`, is far too narrow, or does not say which value
+        is white.
     """
     check_flag("invert", invert)
     if hasattr(path, "read"):

@@ -228,7 +228,7 @@ def confident_mistakes(images, labels, probabilities, class_names):
     wrong = np.flatnonzero(predictions != labels)
     worst = wrong[np.argsort(-probabilities[wrong, predictions[wrong]], kind="stable")][:16]
     titles = [
-        f"{class_names[predictions[i]]}\n{probabilities[i, predictions[i]]:.3f}\nis {class_names[labels[i]]}"
+        f"{class_names[predictions[i]]}\n{probabilities[i, predictions[i]]:.3f}\nlabel {class_names[labels[i]]}"
         for i in worst
     ]
     return titled_images(images[worst], titles)

@@ -4,8 +4,8 @@ A folder holds:
 
     weights.safetensors   the arrays, by name
     model.json            what it is and how it was made: architecture, hyperparameters, seed, split, versions; and the
-                          SHA-256 of every file, of model.json itself without these
-    history.csv           one row for each epoch; in a model of two parts, with the column part
+                          SHA-256 of every other file, and of model.json without its checksums
+    history.csv           one row for each epoch; for a model of two parts, the column `part` says which
     metrics.json          validation and test metrics
     README.md             the page that shows it, with curves.png and confusion.png; see `model_page`
 

@@ -32,7 +32,7 @@ def markdown_table(header, rows):
 
 
 def write_csv(path, rows):
-    """Write rows, a list of dicts, to a CSV file; if that is interrupted, an old file stays. See `csv_text`."""
+    """Write rows, a list of dicts, to a CSV file, with `csv_text`; if interrupted, leave an existing file unchanged."""
     write_text(path, csv_text(rows))
 
 

@@ -51,6 +51,12 @@ def test_what_is_said_of_the_largest_model_holds():
     assert abs(gain) <= 2 * error
     gain, error = mlp_steps.final_gain("validation", "512-256", LARGEST)
     assert 0 < gain <= 2 * error
+    # The lead of its size is clear from one view, and was over 40 epochs.
+    of_two_layers = mlp_steps.REGULARISATION.accuracies()["flip, shift 1, weight decay 0.1"]
+    of_largest = mlp_steps.LARGE_RATE.accuracies()[mlp_steps.LARGE_RATE.decided]
+    one_view = mlp_steps.final_gain("validation_one_view", "512-256", LARGEST)
+    for gain, error in (one_view, steps.gain(of_two_layers, of_largest)):
+        assert gain > 2 * error
 
 
 @pytest.mark.acceptance
