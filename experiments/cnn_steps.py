@@ -340,6 +340,19 @@ UNAUGMENTED = Step(
 )
 
 
+def augmentation_gains():
+    """Return sentences on the lead of one network of `UNAUGMENTED`, and on what augmentation adds to both."""
+    plain, augmented = UNAUGMENTED.accuracies(), LARGE.accuracies()
+    first, second = (name.partition(",")[0] for name in plain)
+    lead, error = steps.gain(*plain.values())
+    gains = (steps.gain(plain[name], augmented[name]) for name in plain)
+    told = [f"{gain:+.4f} (standard error {error_of_gain:.4f})" for gain, error_of_gain in gains]
+    return (
+        f"Without augmentation, {second} differs from {first} by {lead:+.4f} (standard error {error:.4f}). "
+        f"Augmentation changes the accuracy of {first} by {told[0]}, that of {second} by {told[1]}."
+    )
+
+
 def large_gains():
     """Return differences between the networks of `LARGE`, each with its standard error; see `step_gains`.
 

@@ -233,7 +233,7 @@ def optimizer_rates():
     return (
         f"The best rates are {best_rates}. At these rates, the optimizers differ by no more than "
         f"{max(highest) - min(highest):.4f}. At its worst rate, each is at least "
-        f"{math.floor(lost * 1000) / 1000} below its best."
+        f"{math.floor(lost * 1000) / 1000:.3f} below its best."
     )
 
 

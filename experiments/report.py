@@ -151,7 +151,8 @@ def summary():
         f"The largest hand-written MLP, with three hidden layers of 1024 units, reaches a test accuracy of {of_mlp}. "
         f"A CNN of five convolutions with an MLP behind it, trained end to end, reaches {of_pair}.",
         f"Gains in validation accuracy from the main decisions on the MLP: {of_decisions}; the largest network with "
-        f"its own recipe {mlp_steps.final_gain('validation', '512-256', largest)[0]:+.4f} (from all views). "
+        f"its own recipe {mlp_steps.final_gain('validation', '512-256', largest)[0]:+.4f} (from all views; within two "
+        "standard errors). "
         "Optimizers, batch sizes and activations differ by no more than "
         f"{mlp_steps.largest_small_effect():.4f}, each at its best rate.",
         f"We compared {grids.size} CNNs of equal cost. {smallest_kernels} kernels have the highest mean in {n_won} of "
@@ -206,7 +207,8 @@ def mlp_table():
 def cnn_table():
     """Return a Markdown table of all choices of question 3."""
     order, architecture, *later, _ = cnn_steps.STEPS
-    rows = [step.table_rows() for step in (order, architecture, cnn_steps.REPEATED, *later)]
+    shown = order, architecture, cnn_steps.REPEATED, *later, cnn_steps.UNAUGMENTED
+    rows = [step.table_rows() for step in shown]
     ways, rate = cnn_steps.training_accuracies(), cnn_steps.TRAINING_BASE.learning_rate
     titles = [cnn_steps.TRAINING_TITLE] + [""] * (len(ways) - 1)
     rows.append(
@@ -272,8 +274,8 @@ def views():
         *(steps.gain(of_mlp[f"{part}_one_view"], of_mlp[part])[0] for part in ("validation", "test")),
     ]
     return (
-        f"Ten views instead of one change the validation accuracy of the chosen pair by {gains[0]:+.4f}. {h.n_views} "
-        f"views change the validation accuracy of the chosen MLP by {gains[1]:+.4f} and its test accuracy by "
+        f"Ten views instead of one change the validation accuracy of the chosen pair by {gains[0]:+.4f}. The chosen "
+        f"MLP's {h.n_views} views change its validation accuracy by {gains[1]:+.4f} and its test accuracy by "
         f"{gains[2]:+.4f}."
     )
 
@@ -334,6 +336,7 @@ def values():
         "float32": mean_and_std(cnn_steps.ORDER.accuracies()[cnn_steps.ORDER.decided]),
         "bfloat16": mean_and_std(cnn_steps.REPEATED.accuracies()[cnn_steps.QUESTION_3A]),
         "large_table": cnn_steps.large_table(),
+        "augmentation_gains": cnn_steps.augmentation_gains(),
         "n_large": len(cnn_steps.LARGE.seeds),
         "n_large_networks": len(cnn_steps.LARGE.choices),
         "large_epochs": cnn_steps.LARGE.base.epochs,

@@ -73,6 +73,18 @@ def test_what_is_said_of_larger_networks_holds():
 
 
 @pytest.mark.q3b
+@pytest.mark.acceptance
+def test_augmentation_changes_the_ranking_of_two_networks_of_equal_cost():
+    growing, equal = cnn_steps.UNAUGMENTED.choices
+    plain, augmented = cnn_steps.UNAUGMENTED.accuracies(), cnn_steps.LARGE.accuracies()
+    assert statistics.mean(plain[equal]) > statistics.mean(plain[growing])
+    gain, error = steps.gain(plain[growing], augmented[growing])
+    assert gain > 2 * error
+    gain, error = steps.gain(plain[equal], augmented[equal])
+    assert gain < 0
+
+
+@pytest.mark.q3b
 def test_networks_that_are_compared_at_equal_cost_or_size_have_it():
     step = cnn_steps.LARGE
     networks = {name: replace(step.base, **changes) for name, changes in step.choices.items()}
