@@ -77,7 +77,7 @@ def _mlp_changes(parameters):
 
 STUDIES = {
     step.study: Experiment(step.space, step.base, step.changes, 48_000)
-    for step in (*STEPS, *cnn_steps.STEPS, cnn_steps.REPEATED, cnn_steps.UNAUGMENTED, cnn_steps.LENET)
+    for step in (*STEPS, *cnn_steps.STEPS, *cnn_steps.ASIDE)
 }
 STUDIES["mlp_longer"] = STUDIES["mlp_longer"]._replace(finish=finish_longer)
 

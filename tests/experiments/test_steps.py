@@ -10,10 +10,7 @@ from experiments.stored import read_rows
 
 pytestmark = [pytest.mark.q2f, pytest.mark.acceptance]
 
-STEPS = {
-    step.study: step
-    for step in (*mlp_steps.STEPS, *cnn_steps.STEPS, cnn_steps.REPEATED, cnn_steps.UNAUGMENTED, cnn_steps.LENET)
-}
+STEPS = {step.study: step for step in (*mlp_steps.STEPS, *cnn_steps.STEPS, *cnn_steps.ASIDE)}
 GRIDS = [name for name, experiment in spaces.STUDIES.items() if experiment.space.sampler == "grid"]
 
 
