@@ -188,10 +188,12 @@ def conclusion():
     (a, b, n), *_ = confused_pairs(pair.metrics["test"])
     n_parameters = [network.description["n_parameters"] for network in (on_pixels, pair)]
     n_wrong = round(wrong[1] * len(pair.predictions))
+    cost = pair.description["multiply_adds"] / on_pixels.description["multiply_adds"]
     return (
         f"The saved pair makes {wrong[1] / wrong[0]:.0%} as many mistakes as the saved MLP, with "
-        f"{n_parameters[1] / n_parameters[0]:.0%} of its parameters. A convolution uses the same weights everywhere in "
-        "an image; the MLP must learn each position separately. "
+        f"{n_parameters[1] / n_parameters[0]:.0%} of its parameters, but {cost:.0f} times the multiply-adds. One "
+        "reason is probably that a convolution uses the same weights everywhere in an image; the MLP must learn each "
+        "position separately. "
         f"Of the {n_wrong:,} mistakes of {pair.title}, "
         f"{n} confuse {a} and {b}. With more time, we would find out whether mirroring or weight decay harms the "
         "largest MLP, train both variants of the largest pair with more seeds, and try more layers with shortcut "
