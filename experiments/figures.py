@@ -116,7 +116,7 @@ def confusion_and_scores(tests):
         By model, what `model_utils.training.measure` returns.
     """
     figure = confusion_matrices({title: test["confusion_matrix"] for title, test in tests.items()}, CLASS_NAMES)
-    figure.set_figheight(3.5)
+    figure.set_figheight(3.4)
     for ax, (title, test) in zip(figure.axes, tests.items(), strict=True):
         ax.set_title(f"{title}, accuracy {test['accuracy']:.4f}, macro F1 {test['f1']:.4f}")
         for column, (name, label) in enumerate(

@@ -358,12 +358,12 @@ body.jp-Notebook { padding: 0 }
 .jp-RenderedHTMLCommon :is(h1, h2, h3) { break-after: avoid; margin: 0.6em 0 0.3em }
 .jp-RenderedHTMLCommon h1 { font-size: 20px }
 .jp-RenderedHTMLCommon h2 { font-size: 16px }
-.jp-RenderedHTMLCommon img { max-width: 92% }
+.jp-RenderedHTMLCommon img { max-width: 90% }
 .jp-RenderedHTMLCommon table { font-size: 9px }
 .jp-RenderedHTMLCommon tr { break-inside: avoid }
 .jp-RenderedHTMLCommon td, .jp-RenderedHTMLCommon th { padding: 1px 6px }
 .jp-RenderedHTMLCommon td:not(:first-child) { white-space: nowrap }
-.jp-RenderedHTMLCommon p { margin-bottom: 0.7em }
+.jp-RenderedHTMLCommon p { margin-bottom: 0.6em }
 </style>
 """
 
