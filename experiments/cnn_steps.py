@@ -355,8 +355,7 @@ def augmentation_gains():
     plain, augmented = UNAUGMENTED.accuracies(), LARGE.accuracies()
     first, second = (name.partition(",")[0] for name in plain)
     lead, error = steps.gain(*plain.values())
-    gains = (steps.gain(plain[name], augmented[name]) for name in plain)
-    (gain, error_of_gain), (other, error_of_other) = gains
+    (gain, error_of_gain), (other, error_of_other) = (steps.gain(plain[name], augmented[name]) for name in plain)
     return (
         f"Without augmentation, {second} differs from {first} by {lead:+.4f} (standard error {error:.4f}). "
         f"Augmentation changes the accuracy of {first} by {gain:+.4f}, that of {second} by {other:+.4f}; the two gains "
