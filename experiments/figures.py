@@ -81,7 +81,7 @@ def block_diagram(rows):
     rows : dict of str to list of (str, str)
         For each network, its boxes: a title and the text below it.
     """
-    figure = Figure(figsize=(PRINTED, 0.85 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(PRINTED, 0.75 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     n_columns = max(map(len, rows.values()))
     for ax, (network, boxes) in zip(axes, rows.items(), strict=True):

@@ -1,5 +1,6 @@
 """The steps of question 2f: choose an MLP, one decision at a time; and the final models."""
 
+import itertools
 import math
 import statistics
 from dataclasses import replace
@@ -230,7 +231,8 @@ def optimizer_rates():
     """Return sentences on the best learning rate of each optimizer, and on what another rate or optimizer costs."""
     means = _means(OPTIMIZER)
     highest = [max(of_rates.values()) for of_rates in means.values()]
-    best_rates = ", ".join(f"{rate:g} for {name}" for name, rate in OPTIMIZER.best_rates().items())
+    grouped = itertools.groupby(OPTIMIZER.best_rates().items(), key=lambda item: item[1])
+    best_rates = ", ".join(f"{rate:g} for {' and '.join(name for name, _ in group)}" for rate, group in grouped)
     lost = min(max(of_rates.values()) - min(of_rates.values()) for of_rates in means.values())
     return (
         f"The best rates are {best_rates}. At these rates, the optimizers differ by no more than "
@@ -324,7 +326,7 @@ def main_gains():
             regularisation["none"],
             regularisation["shift 1"],
         ),
-        f"{REGULARISATION_LONGER.base.epochs} epochs instead of {REGULARISATION.base.epochs}, with these shifts": (
+        f"{REGULARISATION_LONGER.base.epochs} epochs instead of {REGULARISATION.base.epochs}, with shifts": (
             regularisation["shift 1"],
             longer["shift 1"],
         ),
