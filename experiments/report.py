@@ -171,8 +171,8 @@ def search_verdict():
     is_augmented, is_random = trials["flip"] | (trials["shift"] > 0), trials["sampled"] == "random"
     return (
         f"A search varied {len(STUDIES['mlp_search'].space.distributions)} hyperparameters at once. "
-        f"Of its {sum(is_random)} random points, {sum(is_augmented & is_random)} have augmented images; of the "
-        f"{sum(~is_random)} that it then chose itself, {sum(is_augmented & ~is_random)} have. In {step.base.epochs} "
+        f"Images are augmented in {sum(is_augmented & is_random)} of its {sum(is_random)} random points, but in "
+        f"{sum(is_augmented & ~is_random)} of the {sum(~is_random)} that it then chose itself. In {step.base.epochs} "
         f"epochs, its best point reaches {found:.4f}; the network found step by step reaches {plain:.4f} without "
         f"augmentation and {decided:.4f} with shifts"
     )

@@ -555,7 +555,11 @@ def test_export_writes_a_file_or_names_the_packages_it_needs(saved_folder, tmp_p
             ["train", "--backbone", "lenet5", "--channels", "6", "16"],
             "channels: an option of cnn5, not of lenet5",
         ),
-        (["train", "--backbone", "resnet18", "--frozen", "--end-to-end"], "end_to_end: expected False for a frozen"),
+        (
+            ["train", "--backbone", "resnet18", "--frozen", "--epochs", "3"],
+            "epochs: expected the default, because a frozen backbone is not trained, got 3",
+        ),
+        (["train", "--backbone", "resnet18", "--frozen", "--end-to-end"], "end_to_end: expected the default"),
         (["train", "--backbone", "vit", "--frozen"], "frozen: an option of resnet18, not of vit"),
         (
             ["train", "--backbone", "modern_lenet", "--no-batch-norm"],

