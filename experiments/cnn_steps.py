@@ -97,8 +97,8 @@ def smaller_kernels():
     n_clear = sum(np.mean(one) - np.mean(other) > 2 * steps.standard_error(one, other) for one, other in pairs)
     return (
         f"{first} kernels have the highest mean in {np.count_nonzero(grids.argmax(axis=2) == 0)} of the "
-        f"{grids[..., 0].size} rows of the two panels. In {n_clear} of {len(pairs)} comparisons with larger kernels, "
-        "their lead exceeds two standard errors."
+        f"{grids[..., 0].size} rows of the two panels. In {n_clear} of the {len(pairs)} comparisons with larger "
+        f"kernels, the lead of {first} kernels exceeds two standard errors."
     )
 
 
@@ -357,7 +357,7 @@ def augmentation_gains():
     lead, error = steps.gain(*plain.values())
     (gain, error_of_gain), (other, error_of_other) = (steps.gain(plain[name], augmented[name]) for name in plain)
     return (
-        f"Without augmentation, {second} differs from {first} by {lead:+.4f} (standard error {error:.4f}). "
+        f"Without augmentation, the lead of {second} over {first} is {lead:+.4f} (standard error {error:.4f}). "
         f"Augmentation changes the accuracy of {first} by {gain:+.4f}, that of {second} by {other:+.4f}; the two gains "
         f"differ by {gain - other:.4f} (standard error {math.hypot(error_of_gain, error_of_other):.4f})."
     )

@@ -151,7 +151,7 @@ def summary():
     lines = [
         f"The largest hand-written MLP, with three hidden layers of 1024 units, reaches a test accuracy of {of_mlp}. "
         f"A CNN of five convolutions with an MLP behind it, trained end to end, reaches {of_pair}.",
-        f"The five decisions on the MLP that gain most validation accuracy: {of_decisions}. "
+        f"The five decisions that improve the MLP's validation accuracy most: {of_decisions}. "
         f"Optimizers, batch sizes and activations differ by {mlp_steps.largest_small_effect():.4f} at most.",
         f"We compared {grids.size} CNNs of equal cost. {smallest_kernels} kernels have the highest mean in {n_won} of "
         f"{grids.size // len(cnn_steps.KERNELS)} combinations of map sizes and numbers of kernels. "
@@ -254,6 +254,7 @@ def final_mlps():
     compared = {"dropout_gain": of_dropout, "mirroring_gain": of_mirroring, "mirroring_gain_from_views": from_all_views}
     leads = {
         "large_mlp": mlp_steps.final_gain("validation", "512-256", largest),
+        "large_mlp_one_view": mlp_steps.final_gain("validation_one_view", "512-256", largest),
         "large_mlp_mean": mlp_steps.largest_leads()["mean of all four"],
     }
     return {
@@ -350,7 +351,7 @@ def values():
 # Small enough for the widest table on A4.
 STYLE = """<style>
 @page { size: A4; margin: 10mm }
-:root { --jp-content-font-size1: 11px; --jp-content-line-height: 1.3 }
+:root { --jp-content-font-size1: 11px; --jp-content-line-height: 1.25 }
 body.jp-Notebook { padding: 0 }
 .jp-RenderedHTMLCommon :is(h1, h2, h3) { break-after: avoid; margin: 0.6em 0 0.3em }
 .jp-RenderedHTMLCommon h1 { font-size: 20px }

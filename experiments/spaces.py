@@ -178,7 +178,7 @@ def sampled_text(name):
     }
     counts = ", ".join(f"{what} {has.sum()}" for what, has in decided.items())
     return (
-        f"How many of the {len(chosen)} points that TPE chose agree with each decision of the steps: {counts}. A "
+        f"Of the {len(chosen)} points that TPE chose, this many agree with each decision of the steps: {counts}. A "
         "search says little about values that it rarely tries."
     )
 

@@ -28,10 +28,10 @@ def round_by_round(rows, contestant, other):
 
 
 def machine(rows):
-    """Return the CPU, threads, NumPy kernels and commit that the rows were measured with, as text."""
+    """Return the CPU, threads, kind of OpenBLAS and commit that the rows were measured with, as text."""
     row = rows.iloc[0]
     parts = [f"{row['processor']}, {row['threads']} threads" if row["threads"] > 1 else f"{row['processor']}, 1 thread"]
-    parts += [f"{row['blas_kernel']} kernels"] if row["blas_kernel"] else []
+    parts += [f"OpenBLAS for {row['blas_kernel']}"] if row["blas_kernel"] else []
     parts += [f"commit {row['commit']}"] if row["commit"] else []
     return ", ".join(parts)
 

@@ -185,8 +185,8 @@ def check_whole(study, n_trials):
 
 @find_processes
 def test_killed_worker_and_killed_study_lose_nothing(tmp_path, capsys):
-    _, study = workers.open_study("mlp_search", tmp_path, 20, 600)
-    with run_command(tmp_path, "--trials", "20", "--workers", "2") as process:
+    _, study = workers.open_study("mlp_search", tmp_path, 8, 600)
+    with run_command(tmp_path, "--trials", "8", "--workers", "2") as process:
         wait_for(study, 1, 1)
         children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
         os.kill(int(children.stdout.split()[0]), signal.SIGKILL)  # one worker: the study notices, and starts another
@@ -196,30 +196,30 @@ def test_killed_worker_and_killed_study_lose_nothing(tmp_path, capsys):
     before = {trial.number for trial in study.finished()}
     assert len(before) >= 3
 
-    with run_command(tmp_path, "--trials", "20", "--workers", "2") as process:
+    with run_command(tmp_path, "--trials", "8", "--workers", "2") as process:
         output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output
-    check_whole(study, 20)
+    check_whole(study, 8)
     assert before <= {trial.number for trial in study.finished()}
     arguments = ["mlp_search", "--folder", str(tmp_path), "--train-size", "600"]
     assert command_line.main(["show", *arguments]) == 0
-    assert capsys.readouterr().out.count("\n") == 22
+    assert capsys.readouterr().out.count("\n") == 10
     assert command_line.main(["export", *arguments, "--results", str(tmp_path)]) == 0
-    assert len(read_rows(tmp_path / "study_mlp_search.csv")) == 20
+    assert len(read_rows(tmp_path / "study_mlp_search.csv")) == 8
 
 
 @find_processes
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need a processor each")
 def test_study_on_ray_survives_a_killed_worker(tmp_path, need):
     need("ray")
-    _, study = workers.open_study("mlp_search", tmp_path, 10, 600)
-    with run_command(tmp_path, "--trials", "10", "--workers", "2", "--ray-address", "local") as process:
+    _, study = workers.open_study("mlp_search", tmp_path, 5, 600)
+    with run_command(tmp_path, "--trials", "5", "--workers", "2", "--ray-address", "local") as process:
         wait_for(study, 1, 2)
         found = subprocess.run(["pgrep", "-f", "ray::work"], capture_output=True, text=True, check=True)
         os.kill(int(found.stdout.split()[0]), signal.SIGKILL)
         output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output
-    check_whole(study, 10)
+    check_whole(study, 5)
     assert any("again" in trial.user_attrs for trial in study.trials)
 
 
