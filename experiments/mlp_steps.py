@@ -227,17 +227,21 @@ def finish_final(model, hyperparameters, history, splits):
     return {part: measured["accuracy"] for part, measured in metrics.items()}
 
 
+def worst_rate_costs():
+    """Return what every optimizer loses at least at its worst learning rate, rounded down to 0.001."""
+    lost = min(max(of_rates.values()) - min(of_rates.values()) for of_rates in _means(OPTIMIZER).values())
+    return math.floor(lost * 1000) / 1000
+
+
 def optimizer_rates():
     """Return sentences on the best learning rate of each optimizer, and on what another rate or optimizer costs."""
-    means = _means(OPTIMIZER)
-    highest = [max(of_rates.values()) for of_rates in means.values()]
+    highest = [max(of_rates.values()) for of_rates in _means(OPTIMIZER).values()]
     grouped = itertools.groupby(OPTIMIZER.best_rates().items(), key=lambda item: item[1])
     best_rates = ", ".join(f"{rate:g} for {' and '.join(name for name, _ in group)}" for rate, group in grouped)
-    lost = min(max(of_rates.values()) - min(of_rates.values()) for of_rates in means.values())
     return (
         f"The best rates are {best_rates}. At these rates, the optimizers differ by no more than "
         f"{max(highest) - min(highest):.4f}. At its worst rate, each is at least "
-        f"{math.floor(lost * 1000) / 1000:.3f} below its best."
+        f"{worst_rate_costs():.3f} below its best."
     )
 
 

@@ -151,13 +151,15 @@ def summary():
     lines = [
         f"The largest hand-written MLP, with three hidden layers of 1024 units, reaches a test accuracy of {of_mlp}. "
         f"A CNN of five convolutions with an MLP behind it, trained end to end, reaches {of_pair}.",
-        f"The five decisions that improve the MLP's validation accuracy most: {of_decisions}. "
-        f"Optimizers, batch sizes and activations differ by {mlp_steps.largest_small_effect():.4f} at most.",
+        f"At its worst learning rate, each optimizer loses at least {mlp_steps.worst_rate_costs():.3f}. The other "
+        f"decisions that gain the MLP most validation accuracy: {of_decisions}. At their best rates, optimizers, batch "
+        f"sizes and activations differ by {mlp_steps.largest_small_effect():.4f} at most.",
         f"We compared {grids.size} CNNs of equal cost. {smallest_kernels} kernels have the highest mean in {n_won} of "
-        f"{grids.size // len(cnn_steps.KERNELS)} combinations of map sizes and numbers of kernels. "
+        f"the {grids.size // len(cnn_steps.KERNELS)} combinations of map size and numbers of kernels. "
         f"{worst_plan.capitalize()} of kernels are the worst on average.",
         f"Among the changes to how a pair is trained, {what} add the most, {of_training[what][0]:+.4f}. Larger "
-        f"maps (28, 14, 14, 7, 4 instead of 14, 7, 4, 2, 1) add {larger_maps:.4f}, at {cost:.0f} times the cost.",
+        f"maps (heights of 28, 14, 14, 7 and 4 instead of 14, 7, 4, 2 and 1) add {larger_maps:.4f}, at {cost:.0f} "
+        "times the cost.",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
@@ -238,6 +240,7 @@ def final_pairs():
     costs = [cnn_steps.pair_multiply_adds(h) for h in cnn_finals.FINALS.values()]
     return {
         "stronger_in_24_epochs": f"{stronger_gain:+.4f} (standard error {stronger_error:.4f}, n = 2)",
+        "stronger_gain": f"{gain:.4f}",
         "augmentation": f"{mean_and_std(stronger['validation'])} instead of {mean_and_std(weaker['validation'])}, a "
         f"difference of {gain:.4f} with a standard error of {error:.4f}",
         "lead_after_48_epochs": f"{longer:.4f} (standard error {error_of_longer:.4f})",
@@ -275,8 +278,8 @@ def views():
         *(steps.gain(of_mlp[f"{part}_one_view"], of_mlp[part])[0] for part in ("validation", "test")),
     ]
     return (
-        f"Ten views instead of one change the validation accuracy of the chosen pair by {gains[0]:+.4f}. The "
-        f"{h.n_views} views of the chosen MLP change its validation accuracy by {gains[1]:+.4f}, its test accuracy by "
+        f"Compared with one view, the chosen pair's ten views change its validation accuracy by {gains[0]:+.4f}. The "
+        f"chosen MLP's {h.n_views} views change its validation accuracy by {gains[1]:+.4f} and its test accuracy by "
         f"{gains[2]:+.4f}."
     )
 

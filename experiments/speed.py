@@ -76,6 +76,9 @@ def _race_text(rows):
             for (network, batch_size), (seconds, times) in cells.items()
         ],
     )
+    by_hand = rows[rows["contestant"] == "numpy"].groupby(["network", "batch_size"], sort=False)["seconds"]
+    unsteady = [f"{network} in batches of {size}" for (network, size), t in by_hand if t.max() > 1.5 * t.min()]
+    disturbed = f" Other work probably disturbed {' and '.join(unsteady)}: the rounds differ by more than half."
     eager = [times["pytorch"] for _, times in cells.values()]
     fastest = [min(times[name] for name in rivals) for _, times in cells.values()]
     return (
@@ -84,6 +87,7 @@ def _race_text(rows):
         f"{statistics.geometric_mean(eager):.2f} times as long as the hand-written MLP, in its best cell "
         f"{min(eager):.2f} times. The fastest rival in each cell takes {statistics.geometric_mean(fastest):.2f} times "
         f"as long in the geometric mean, and {min(fastest):.2f} times where it is furthest ahead."
+        f"{disturbed if unsteady else ''}"
     )
 
 
@@ -145,4 +149,7 @@ def prediction_text():
             for name in rows["contestant"].unique()
         ],
     )
-    return f"Predictions from raw pixels, medians of {rows['round'].max()} rounds on {machine(rows)}:\n\n{table}"
+    return (
+        "Predictions of the best saved MLP, from one view, and of 16-32-64-128-256 with its MLP, from ten views; "
+        f"medians of {rows['round'].max()} rounds on {machine(rows)}:\n\n{table}"
+    )

@@ -22,7 +22,7 @@ THREADS = (2, 1)
 def usual_contestant():
     """Return a network, and the function that trains it for an epoch as most submissions do."""
     twin = cnn.build(CNNHyperparameters())
-    layers = [*twin.layers, nn.Flatten(), twin.fully_connected, nn.ReLU(), twin.dropout, twin.head]
+    layers = [*twin.layers, nn.Flatten(), twin.fully_connected, twin.norm, nn.ReLU(), twin.dropout, twin.head]
     network = nn.Sequential(*layers).to(memory_format=torch.contiguous_format)
     optimizer = torch.optim.Adam(network.parameters())
     loader = load_dataloaders(batch_size=64)[0]

@@ -1,13 +1,23 @@
-"""The race to a test accuracy."""
+"""The race to a test accuracy, and its two networks."""
 
 import numpy as np
 import pytest
 import torch
 
+import cnn
 from data_preparation import Split
-from experiments.benchmarks import cnn_accuracy
+from experiments.benchmarks import cnn_accuracy, cnn_epoch
+from model_utils.cnn_backbone import CNNHyperparameters
 
 pytestmark = pytest.mark.q4
+
+
+def test_the_usual_loop_trains_the_same_network():
+    network, _ = cnn_epoch.usual_contestant()
+    backbone = cnn.build(CNNHyperparameters())
+    images = torch.rand(4, 1, 28, 28)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.eval()(images), backbone.eval()(images))
 
 
 def test_usual_loop_is_timed_until_it_reaches_its_goal(small_splits, monkeypatch):
