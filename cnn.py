@@ -28,6 +28,7 @@ from model_utils.backbones.imagenet import WeightsError
 from model_utils.checks import check_is
 from model_utils.cnn_backbone import Backbone, BackboneHyperparameters
 from model_utils.devices import DEVICES, choose_device
+from model_utils.files import remove_folder
 from model_utils.layer_table import layers_text
 from model_utils.mlp import state_layout
 from model_utils.mlp_head import MLPHead
@@ -41,7 +42,6 @@ from model_utils.saved_models import (
     is_saved,
     load_model,
     naming,
-    remove_saved,
     save_model,
     versions,
     weights_sha256,
@@ -134,7 +134,8 @@ def train_pair(backbone, splits, hyperparameters, classifier_hyperparameters, ch
     check_is("splits", splits, Splits)
     check_is("hyperparameters", h, BackboneHyperparameters)
     _check_classifier(mlp_h)
-    if not h.end_to_end:  # built first, so that an impossible MLP raises before the backbone is trained
+    if not h.end_to_end:  # checked and built first, so that an impossible MLP raises before the backbone is trained
+        check_batches(mlp_h.batch_norm, mlp_h.batch_size, len(splits.train.labels))
         classifier = mlp.build(mlp_h, backbone.n_features)
     histories = {"backbone": [], "mlp": []}
     if not h.frozen:
@@ -225,12 +226,10 @@ def save(folder, pair, hyperparameters, classifier_hyperparameters, histories, s
     backbone, _, classifier = pair
     if hyperparameters.end_to_end:
         classifier_hyperparameters = in_step(classifier_hyperparameters, hyperparameters)
-    n_backbone = sum(parameter.numel() for parameter in backbone.parameters())
     description = {
         "kind": "pair",
         "sizes": list(classifier.sizes),
         "n_parameters": pair.n_parameters,
-        "n_backbone_parameters": n_backbone,
         "multiply_adds": pair.multiply_adds,
         "hyperparameters": asdict(hyperparameters),
         "mlp_hyperparameters": asdict(classifier_hyperparameters),
@@ -295,7 +294,7 @@ def load(folder, device=None):
 
     with naming(folder, "not a saved backbone with its MLP"):
         h = backbones.hyperparameters_from_json(description["hyperparameters"])
-        mlp_h = mlp.ClassifierHyperparameters.from_json(description["mlp_hyperparameters"])
+        mlp_h = mlp.ClassifierHyperparameters(**description["mlp_hyperparameters"])
         mlp.check_sizes(sizes, mlp_h.hidden_sizes)
         Pair.check_state(saved.weights, untrained(backbones.outline), state_layout(sizes, mlp_h.batch_norm))
         # Random weights will do, since the saved ones replace them.
@@ -369,7 +368,7 @@ def _train_command(args):
                 raise ValueError(
                     f"{checkpoint} is from an interrupted training run; --resume continues it, --overwrite starts over"
                 )
-            remove_saved(checkpoint)
+            remove_folder(checkpoint)
         try:
             pair, histories, metrics = train_pair(backbone, splits, h, mlp_h, checkpoint)
             command_line.save_or_rescue(lambda place: save(place, pair, h, mlp_h, histories, split, metrics), folder)
@@ -377,7 +376,7 @@ def _train_command(args):
             if is_saved(checkpoint):
                 print(f"cnn.py: {checkpoint} is kept; continue with --resume", file=sys.stderr)
             raise
-        remove_saved(checkpoint)
+        remove_folder(checkpoint)
     print(f"saved in {folder}")
     if "head_test" in metrics:
         print(f"test accuracy of the backbone's own head {metrics['head_test']['accuracy']:.4f}")

@@ -247,7 +247,7 @@ def save(folder, model, hyperparameters, history, split, metrics):
         "kind": "mlp",
         "sizes": list(model.sizes),
         "n_parameters": model.n_parameters,
-        "multiply_adds": sum(W.size for W in model.W) * hyperparameters.n_views,
+        "multiply_adds": model.n_weights * hyperparameters.n_views,
         "dtype": model.dtype.name,
         "hyperparameters": asdict(hyperparameters),
         "split": split,
@@ -287,7 +287,7 @@ def load(folder):
     saved = load_model(folder, kind="mlp")
     sizes, dtype = saved.description["sizes"], saved.description["dtype"]
     with naming(folder, "not a saved NumPy MLP"):
-        h = MLPHyperparameters.from_json(saved.description["hyperparameters"])
+        h = MLPHyperparameters(**saved.description["hyperparameters"])
         check_sizes(sizes, h.hidden_sizes)
         checks.check_weights(saved.weights, state_layout(sizes, h.batch_norm, dtype))
         model = build(h, sizes[0], dtype)
@@ -297,7 +297,7 @@ def load(folder):
 
 def predicts_from(saved):
     """Return from how many views of an image a saved MLP predicts."""
-    return MLPHyperparameters.from_json(saved.description["hyperparameters"]).n_views
+    return MLPHyperparameters(**saved.description["hyperparameters"]).n_views
 
 
 def check_sizes(sizes, hidden_sizes):

@@ -8,10 +8,8 @@ from experiments.cnn_steps import LARGE, POOLINGS, RECIPE
 from experiments.stored import read_rows
 from model_utils.tables import markdown_table, mean_and_std
 
-# The final pairs, with all decisions. 9,000 of the 12,000 validation images are added to the training images; the
-# other 3,000 choose the epoch. A large network can memorise more of its training images, so the largest was trained
-# with two strengths of augmentation. The one with the higher validation accuracy from ten views is final.
-FINAL_TRAIN_SIZE = 57_000
+# The final pairs, with all decisions. A large network can memorise more of its training images, so the largest was
+# trained with two strengths of augmentation. The one with the higher validation accuracy from ten views is final.
 FINALS = {
     "16-32-64-128-256": RECIPE,
     # How accurate can a pair with fewer than 300,000 parameters be? With the maps of the best network after 24 epochs.
@@ -30,10 +28,9 @@ def finish_final(backbone, hyperparameters, history, splits):
     pair = cnn.pair_of(backbone)
     metrics = cnn.measure_pair(pair, splits)
     if h in FINALS.values():
-        sizes = {name: len(getattr(splits, name).labels) for name in ("train", "validation")}
         folder = MODELS / "cnn" / cnn.pair_name(h, mlp_h)
         histories = {"backbone": history, "mlp": []}
-        cnn.save(folder, pair, h, mlp_h, histories, sizes | {"test": "official", "seed": 0}, metrics)
+        cnn.save(folder, pair, h, mlp_h, histories, steps.split_of(splits), metrics)
     return {part: measured["accuracy"] for part, measured in metrics.items()}
 
 

@@ -20,8 +20,6 @@ from model_utils.pair import extract_features, standardized_features
 from model_utils.tables import markdown_table, mean_and_std
 from model_utils.training import best_epoch
 
-SEEDS = (0, 1, 2)
-
 # Question 3b compares the size of the kernels, how their number changes from layer to layer (the plan), and the size of
 # the maps. Each network is as wide as the multiply-adds of 16-32-64-128-256 allow, so the comparison shows where
 # multiply-adds are best spent.
@@ -210,7 +208,9 @@ TRAININGS = {
     "end to end, 512-256 as in question 2f": {"end_to_end": True},
 }
 TRAINING_BASE = replace(FIRST, init="random", flip=True, shift=1, epochs=16)
-TRAINING_TITLE = f"way to train a pair: 16-32-64-128-256, {TRAINING_BASE.epochs} epochs, n = {len(SEEDS)}, ten views"
+TRAINING_TITLE = (
+    f"way to train a pair: 16-32-64-128-256, {TRAINING_BASE.epochs} epochs, n = {len(steps.SEEDS)}, ten views"
+)
 ONE_HIDDEN_LAYER = replace(cnn.CLASSIFIER, hidden_sizes=(128,))
 AS_IN_2F = mlp.ClassifierHyperparameters(
     **{f.name: getattr(mlp_steps.RECIPE, f.name) for f in fields(mlp.ClassifierHyperparameters)}
@@ -325,7 +325,7 @@ LARGE = Step(
     },
     decided="24-48-96-160-224, full-size maps",
     reason="which has the best mean; from here on, only accuracy counts, not cost",
-    seeds=SEEDS[:2],
+    seeds=steps.SEEDS[:2],
 )
 
 
@@ -336,7 +336,7 @@ UNAUGMENTED = Step(
     "numbers of kernels, without augmentation",
     replace(LARGE.base, flip=False, shift=0, erase=0),
     {name: LARGE.choices[name] for name in ("16-32-64-128-256, small maps", "30-30-30-30-30, medium maps")},
-    seeds=SEEDS[:2],
+    seeds=steps.SEEDS[:2],
 )
 
 
@@ -346,7 +346,7 @@ AUGMENTATION = Step(
     "augmentation of the largest network",
     replace(RECIPE, epochs=24, **LARGE.choices[LARGE.decided]),
     {"shift 1, squares of 8 x 8": {}, "shift 2, squares of 12 x 12": {"shift": 2, "erase": 12}},
-    seeds=SEEDS[:2],
+    seeds=steps.SEEDS[:2],
 )
 
 

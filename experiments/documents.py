@@ -62,7 +62,7 @@ def _runs(network):
     """Return the stored runs of a final model, one row for each seed; None for any other network."""
     h = network.description["hyperparameters"]
     if network.description["kind"] == "mlp":
-        kind, finals, made_with = "mlp", mlp_steps.FINALS, MLPHyperparameters.from_json(h)
+        kind, finals, made_with = "mlp", mlp_steps.FINALS, MLPHyperparameters(**h)
     else:
         kind, finals, made_with = "cnn", cnn_finals.FINALS, hyperparameters_from_json(h)
     labels = [label for label, final in finals.items() if final == made_with]

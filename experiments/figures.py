@@ -123,7 +123,7 @@ def confusion_and_scores(tests):
         for column, (name, label) in enumerate(
             {"precision": "precision", "recall": "recall", "f1": "F1"}.items(), start=len(CLASS_NAMES)
         ):
-            x = 1.15 * column - 1.4  # wider than the matrix's columns
+            x = 1.15 * column - 1.2  # wider than the matrix's columns
             ax.text(x + 0.4, len(CLASS_NAMES) - 0.1, label, rotation=45, ha="right", va="top")
             for row, class_name in enumerate(CLASS_NAMES):
                 score = test["per_class"][class_name][name]

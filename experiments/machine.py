@@ -23,6 +23,8 @@ def measured_where():
     }
 
 
+# How many threads NumPy and PyTorch take.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # The instruction sets that make a difference here, by their flags in Linux.
 INSTRUCTION_SETS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "bfloat16", "amx_bf16": "AMX"}
 

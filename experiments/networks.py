@@ -127,7 +127,7 @@ def measure(folder):
     test = load_splits(**facts.description["split"]).test
     predictions = predict_logits(test.images).argmax(axis=1)
     accuracy = float(np.mean(predictions == test.labels))
-    if abs(accuracy - facts.metrics["test"]["accuracy"]) > command_line.ACCURACY_TOLERANCE:
+    if not command_line.agrees(accuracy, facts, len(test.labels)):
         raise SavedModelError(f"{folder}: the stored test accuracy is not that of the weights, {accuracy:.4f}")
     timed, seconds = test.images[:1000], []
     for _ in range(5):

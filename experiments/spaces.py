@@ -12,17 +12,7 @@ from optuna.pruners import MedianPruner
 
 import cnn
 from data_preparation import N_OFFICIAL_TRAIN, load_splits
-from experiments import RESULTS, cnn_finals, cnn_steps
-from experiments.mlp_steps import (
-    COMPARED,
-    FINAL_TRAIN_SIZE,
-    RECIPE,
-    REGULARISATION,
-    SEEDS,
-    STEPS,
-    finish_final,
-    finish_longer,
-)
+from experiments import RESULTS, cnn_finals, cnn_steps, mlp_steps, steps
 from experiments.stored import read_rows
 from experiments.study import Space
 from mlp import MLPHyperparameters
@@ -77,9 +67,9 @@ def _mlp_changes(parameters):
 
 STUDIES = {
     step.study: Experiment(step.space, step.base, step.changes, 48_000)
-    for step in (*STEPS, *cnn_steps.STEPS, *cnn_steps.ASIDE)
+    for step in (*mlp_steps.STEPS, *cnn_steps.STEPS, *cnn_steps.ASIDE)
 }
-STUDIES["mlp_longer"] = STUDIES["mlp_longer"]._replace(finish=finish_longer)
+STUDIES["mlp_longer"] = STUDIES["mlp_longer"]._replace(finish=mlp_steps.finish_longer)
 
 STUDIES |= {
     "mlp_search": Experiment(
@@ -170,9 +160,9 @@ def sampled_text(name):
     chosen = trials[(trials["state"] == "complete") & (trials["sampled"] != "random")]
     decided = {
         "shifted images": chosen["shift"] > 0,
-        "the cosine schedule": chosen["schedule"] == RECIPE.schedule,
+        "the cosine schedule": chosen["schedule"] == mlp_steps.RECIPE.schedule,
         "label smoothing": chosen["label_smoothing"] > 0,
-        "cross-entropy": chosen["objective"] == RECIPE.objective,
+        "cross-entropy": chosen["objective"] == mlp_steps.RECIPE.objective,
         "Adam or AdamW": chosen["optimizer"].isin(["adam", "adamw"]),
         "batch normalisation": chosen["batch_norm"],
     }
@@ -225,16 +215,18 @@ def _ranked(name, rank):
 
 
 # With as many epochs as the step that they are compared with.
-STUDIES["mlp_best"] = _best_of("mlp_search", replace(STUDIES["mlp_search"].base, epochs=REGULARISATION.base.epochs))
+STUDIES["mlp_best"] = _best_of(
+    "mlp_search", replace(STUDIES["mlp_search"].base, epochs=mlp_steps.REGULARISATION.base.epochs)
+)
 STUDIES["mlp_final"] = Experiment(
-    _grid(model=COMPARED, seed=SEEDS),
+    _grid(model=mlp_steps.COMPARED, seed=steps.SEEDS),
     MLPHyperparameters(),
-    lambda parameters: COMPARED[parameters["model"]].changed() | {"seed": parameters["seed"]},
-    FINAL_TRAIN_SIZE,
-    finish=finish_final,
+    lambda parameters: mlp_steps.COMPARED[parameters["model"]].changed() | {"seed": parameters["seed"]},
+    steps.FINAL_TRAIN_SIZE,
+    finish=mlp_steps.finish_final,
 )
 STUDIES["cnn_training"] = Experiment(
-    _grid(setting=cnn_steps.TRAININGS, seed=SEEDS),
+    _grid(setting=cnn_steps.TRAININGS, seed=steps.SEEDS),
     cnn_steps.TRAINING_BASE,
     lambda parameters: cnn_steps.TRAININGS[parameters["setting"]] | {"seed": parameters["seed"]},
     train_size=48_000,
@@ -242,9 +234,9 @@ STUDIES["cnn_training"] = Experiment(
     finish=cnn_steps.finish_training,
 )
 STUDIES["cnn_final"] = Experiment(
-    _grid(model=cnn_finals.COMPARED, seed=SEEDS),
+    _grid(model=cnn_finals.COMPARED, seed=steps.SEEDS),
     CNNHyperparameters(),
     lambda parameters: cnn_finals.COMPARED[parameters["model"]].changed() | {"seed": parameters["seed"]},
-    cnn_finals.FINAL_TRAIN_SIZE,
+    steps.FINAL_TRAIN_SIZE,
     finish=cnn_finals.finish_final,
 )

@@ -18,6 +18,10 @@ from experiments.study import Space
 from model_utils.hyperparameters import Hyperparameters
 from model_utils.tables import markdown_table, mean_and_std
 
+SEEDS = (0, 1, 2)
+# All choices are made on 12,000 validation images. Then 9,000 of them are added to the training images of the final
+# models; the other 3,000 choose the epoch.
+FINAL_TRAIN_SIZE = 57_000
 # The columns of a table of steps.
 TABLE = ("varied", "choice", "learning rates", "validation accuracy", "training accuracy")
 
@@ -52,7 +56,7 @@ class Step(NamedTuple):
     decided: str = None
     reason: str = ""
     rates: dict = None
-    seeds: tuple = (0, 1, 2)
+    seeds: tuple = SEEDS
 
     @property
     def settings(self):
@@ -264,3 +268,9 @@ def final_accuracies(study, finals):
     rows = read_rows(RESULTS / f"study_{study}.csv")
     accuracies = {label: rows[rows["model"] == label]["test"] for label in finals}
     return {label: f"{mean_and_std(runs)}, n = {len(runs)}" for label, runs in accuracies.items()}
+
+
+def split_of(splits):
+    """Return the arguments of `load_splits` that gave these splits, with the official test images."""
+    sizes = {name: len(getattr(splits, name).labels) for name in ("train", "validation")}
+    return sizes | {"test": "official", "seed": 0}

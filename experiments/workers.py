@@ -15,6 +15,7 @@ import cnn
 import mlp
 from data_preparation import CLASS_NAMES, N_OFFICIAL_TRAIN
 from experiments import ROOT
+from experiments.machine import THREAD_VARIABLES
 from experiments.spaces import STUDIES
 from experiments.study import Study
 from model_utils.checks import check_choice, check_count
@@ -73,8 +74,8 @@ def run_trials(study, experiment, splits, worker=""):
         try:
             h = replace(experiment.base, **experiment.changes(parameters))
             model, _ = train(h, splits.train, splits.validation, on_epoch, experiment.head(parameters))
-            value = best_epoch(history)["validation_accuracy"]
             finished = experiment.finish(model, h, history, splits)
+            value = best_epoch(history)["validation_accuracy"]  # last, so that a trial without it has failed
         except TrialPruned:
             pruned = True
         except (StorageInternalError, OSError, ImportError):
@@ -166,7 +167,7 @@ def _on_this_machine(name, experiment, study, n_workers):
     # This process may be limited to some CPUs; only Linux can tell.
     n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     n_threads = str(max(1, n_processors // n_workers))
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), n_threads)
+    threads = dict.fromkeys(THREAD_VARIABLES, n_threads)
     options = ["--folder", study.folder, "--trials", study.space.n_trials, "--train-size", experiment.train_size]
     processes = []
 

@@ -63,14 +63,14 @@ def train(backbone, training, validation, hyperparameters, on_epoch=None, checkp
     device = next(backbone.parameters()).device
     images, labels = (as_tensor(array).to(device) for array in _checked(training, "training"))
     _checked(validation, "validation")
+    by_hand = isinstance(backbone.head, MLPHead)
     has_batch_norm = any(isinstance(module, torch.nn.BatchNorm2d) for module in backbone.modules())
-    check_batches(has_batch_norm, h.batch_size, len(labels))
+    check_batches(has_batch_norm or (by_hand and backbone.head.mlp.batch_norm), h.batch_size, len(labels))
     use_bfloat16 = has_fast_bfloat16(device)
     backbone.trained_on = {"device": device.type, "precision": "bfloat16" if use_bfloat16 else "float32"}
     optimizer = _optimizer(backbone, h)
     history, best_state = [], _copy(backbone.state_dict())
     average = _copy(best_state) if h.average else None
-    by_hand = isinstance(backbone.head, MLPHead)
     settings = asdict(h) | ({"mlp": asdict(backbone.head.hyperparameters)} if by_hand else {})
     origin = None if checkpoint is None else origin_of(settings, *training, *validation)
     if checkpoint is not None and is_saved(checkpoint):

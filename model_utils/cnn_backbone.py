@@ -80,9 +80,9 @@ class Backbone(nn.Module):
 
     Attributes
     ----------
-    head : LinearHead or MLPHead
+    head : LinearHead, MLPHead, or nn.Identity once the MLP has been taken off
     trained_on : dict
-        Device and precision of its training, as `cnn.train` reports them; empty before.
+        Device and precision of its training, set by `backbone_training.train`; empty before.
     views : tuple of (int, int)
         Shift of each view, in pixels down and right; `mean_features` averages the views and their mirror images.
     n_at_once : int

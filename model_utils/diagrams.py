@@ -1,16 +1,14 @@
 """Diagrams of the networks: the computational graph of the MLP, and the maps of the CNN."""
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from model_utils.plots import WIDTH
+from model_utils.plots import new_figure
 
 
 def computational_graph():
     """Draw one hidden layer's computational graph: forward in black with shapes, backward in red with gradients."""
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
-    axes = figure.subplots()
+    figure, [[axes]] = new_figure(3.4)
     operations = ("affine", "$f$", "affine", "soft-\nmax,\nloss")
     values = ("$x$", "$z_1$", "$a_1$", "$z_2$", r"$\mathcal{L}$")
     shapes = ("(N, D)", "(N, H)", "(N, H)", "(N, K)", "scalar")
@@ -72,8 +70,7 @@ def convolutional_network(hyperparameters):
     hyperparameters : CNNHyperparameters
     """
     h = hyperparameters
-    figure = Figure(figsize=(WIDTH, 2.3), layout="constrained")
-    axes = figure.subplots()
+    figure, [[axes]] = new_figure(2.3)
     text = {"ha": "center", "fontsize": 8}
     last = "BN, ReLU" if h.batch_norm else "ReLU"
     operations = [

@@ -89,7 +89,8 @@ def check_affine_backward(function):
         expected = numerical_gradient(lambda: float(np.sum(dz * (a @ W + b))), array)
         if np.shape(gradient) != expected.shape:
             return f"Not quite: {name} must have shape {expected.shape}, like {name[1:]}, got {np.shape(gradient)}."
-        if relative_error(np.asarray(gradient) * len(a), expected) < TOLERANCE:
+        gradient = np.asarray(gradient, float)
+        if relative_error(gradient * len(a), expected) < TOLERANCE:
             return f"Not quite: {name} is a sum over the images, not a mean. The loss has divided by N already."
         if relative_error(gradient, expected) > TOLERANCE:
             return f"Not quite: {name} differs from the numerical gradient."
@@ -106,6 +107,7 @@ def check_softplus_backward(function):
     expected = numerical_gradient(lambda: float(np.sum(da * np.log1p(np.exp(z)))), z)
     if np.shape(dz) != expected.shape:
         return f"Not quite: expected shape {expected.shape}, got {np.shape(dz)}."
+    dz = np.asarray(dz, float)
     if relative_error(dz, expected / da) < TOLERANCE:
         return "Not quite: that is f'(z). The chain rule multiplies it by da."
     if relative_error(dz, expected) > TOLERANCE:

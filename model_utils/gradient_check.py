@@ -49,7 +49,8 @@ def relative_error(gradient, differences):
             f"{gradient.dtype} of shape {gradient.shape} and {differences.dtype} of shape {differences.shape}"
         )
     distance = np.linalg.norm(gradient - differences)
-    return float(distance / (np.linalg.norm(gradient) + np.linalg.norm(differences)))
+    total = np.linalg.norm(gradient) + np.linalg.norm(differences)
+    return float(distance / total) if total else 0.0
 
 
 def gradient_check(model, x, labels, objective):

@@ -36,11 +36,6 @@ class Hyperparameters:
         """Return, as a dict, the fields whose values are not their defaults."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
 
-    @classmethod
-    def from_json(cls, values):
-        """Make an instance from a dict that was read from JSON."""
-        return cls(**values)
-
 
 def choice(default, text, choices):
     """Declare a field that is one of the given names."""

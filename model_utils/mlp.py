@@ -56,11 +56,19 @@ class MLP:
 
     Attributes
     ----------
+    sizes : tuple of int
+        D, the hidden sizes and K.
+    n_weights, n_parameters : int
+        How many weights, and how many parameters in all.
     parameters, gradients : ndarray, shape (P,)
         All parameters, and the gradient of the loss with respect to them, each as one flat vector, so that an optimizer
         updates everything at once. The weights come first.
     W, b, dW, db : list of ndarray
         Per layer, of shapes (D_l, H_l) and (H_l,): views into the flat vectors.
+    norms : list of BatchNorm
+        One for each hidden layer; empty without batch normalisation.
+    named_parameters, named_gradients : dict of str to ndarray
+        All these views by name: W1, W2, ..., b1, ..., and gamma1, ... with batch normalisation.
     layer_inputs : list of ndarray or None
         a_0 ... a_(m-1) of the last forward pass in training mode, for `backward`; None after a pass for prediction.
 
@@ -100,10 +108,10 @@ class MLP:
         self.rng = np.random.default_rng(seed)
 
         shapes = parameter_shapes(self.sizes, batch_norm)
-        self.n_weights = sum(rows * columns for rows, columns in list(shapes.values())[: len(hidden_sizes) + 1])
         self.n_parameters = sum(map(math.prod, shapes.values()))
         check_n_parameters("hidden_sizes", self.sizes, self.n_parameters)
         self._take_vectors(np.zeros(self.n_parameters, dtype), np.zeros(self.n_parameters, dtype))
+        self.n_weights = sum(W.size for W in self.W)
         for W in self.W:
             W[:] = self.rng.normal(0, initial_std(*W.shape, init), W.shape)
         for norm in self.norms:

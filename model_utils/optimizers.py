@@ -187,6 +187,8 @@ def clip_gradients(gradients, max_norm):
 
 # Schedules: the factor on the learning rate when the share tau of training, 0 <= tau < 1, is done.
 
+WARM_UP = 0.1  # of the training
+
 
 def constant(tau):
     """Return 1 throughout training."""
@@ -203,13 +205,13 @@ def inverse_time(tau):
     return 1 / (1 + 9 * tau)
 
 
-def cosine(tau, warm_up=0.1):
-    """Return a factor that rises linearly from 0 to 1 during `warm_up` (Goyal et al., 2017), then falls to 0 along half
-    a cosine (Loshchilov and Hutter, 2017).
+def cosine(tau):
+    """Return a factor that rises linearly from 0 to 1 during the first tenth (Goyal et al., 2017), then falls to 0
+    along half a cosine (Loshchilov and Hutter, 2017).
     """
-    if tau < warm_up:
-        return tau / warm_up
-    return (1 + math.cos(math.pi * (tau - warm_up) / (1 - warm_up))) / 2
+    if tau < WARM_UP:
+        return tau / WARM_UP
+    return (1 + math.cos(math.pi * (tau - WARM_UP) / (1 - WARM_UP))) / 2
 
 
 SCHEDULES = {"constant": constant, "step": step, "inverse_time": inverse_time, "cosine": cosine}

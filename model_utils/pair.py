@@ -88,14 +88,14 @@ class Pair(NamedTuple):
     classifier : model_utils.mlp.MLP
     """
 
-    backbone: torch.nn.Module
+    backbone: Backbone
     standardizer: Standardizer
     classifier: MLP
 
     @property
     def multiply_adds(self):
         """How many multiply-adds one prediction takes, with all its views."""
-        return multiply_adds(self.backbone) + sum(W.size for W in self.classifier.W)
+        return multiply_adds(self.backbone) + self.classifier.n_weights
 
     @property
     def n_parameters(self):

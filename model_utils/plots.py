@@ -68,8 +68,7 @@ def image_rows(rows, titles):
 
 def image_and_vector(image, vector):
     """Draw an image, shape (28, 28), and below it the vector, shape (784,), that it was flattened to."""
-    figure = Figure(figsize=(WIDTH, 3), layout="constrained")
-    square, line = figure.subplots(2, 1, height_ratios=(3, 1))
+    figure, [[square], [line]] = new_figure(3, 2, 1, height_ratios=(3, 1))
     show_image(square, image, f"{image.shape}")
     show_image(line, vector[np.newaxis], f"{vector.shape}", aspect="auto")
     return figure

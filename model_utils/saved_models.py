@@ -26,7 +26,7 @@ import numpy as np
 import safetensors.numpy
 
 from model_utils.checks import check_count, check_finite, check_form, check_share, check_text
-from model_utils.files import find_folder, remove_folder, replace_folder, replacing
+from model_utils.files import find_folder, replace_folder, replacing
 from model_utils.tables import csv_text, parse_csv
 from model_utils.training import best_epoch
 
@@ -185,11 +185,6 @@ def _sha256(content):
 def is_saved(folder):
     """Return whether a model is saved under this name, even if `save_model` was interrupted while replacing it."""
     return find_folder(folder) is not None
-
-
-def remove_saved(folder):
-    """Remove a saved model, if there is one."""
-    remove_folder(folder)
 
 
 # Reading -------------------------------------------------------------------------------------------------------------

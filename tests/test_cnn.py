@@ -104,6 +104,19 @@ def test_training_learns_and_the_best_weights_stay(unbroken, splits):
     assert not backbone.training
 
 
+@pytest.mark.q3d
+@pytest.mark.parametrize("end_to_end", [False, True])
+def test_a_batch_of_one_is_refused_before_anything_is_trained(splits, end_to_end):
+    """LeNet-5 has no batch normalisation, but its MLP has."""
+    h = LeNetHyperparameters(epochs=1, batch_size=64, end_to_end=end_to_end)
+    mlp_h = cnn.in_step(replace(PAIR_MLP_H, batch_norm=True), h)
+    few = splits._replace(train=Split(*(part[:65] for part in splits.train)))
+    backbone = cnn.build(h, mlp_h)
+    with pytest.raises(ValueError, match="64 for 65 samples leaves a batch of one"):
+        cnn.train_pair(backbone, few, h, mlp_h)
+    assert backbone.trained_on == {}
+
+
 @pytest.mark.q3b
 def test_two_runs_are_the_same_to_the_last_bit(unbroken, splits):
     again = cnn.build(SMALL)
@@ -406,7 +419,7 @@ def test_a_saved_pair_is_loaded_as_it_was_saved(trained_pair, saved_folder, spli
     for part, history in rows.items():
         assert history == [{"part": part} | row for row in histories[part]]
     h = backbones.hyperparameters_from_json(saved.description["hyperparameters"])
-    mlp_h = mlp.ClassifierHyperparameters.from_json(saved.description["mlp_hyperparameters"])
+    mlp_h = mlp.ClassifierHyperparameters(**saved.description["mlp_hyperparameters"])
     assert (h, mlp_h) == (PAIR_H, PAIR_MLP_H)
     cnn.save(tmp_path / "again", loaded, h, mlp_h, histories, saved.description["split"], saved.metrics)
     again, saved_again = cnn.load(tmp_path / "again", "cpu")

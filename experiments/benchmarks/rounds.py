@@ -14,13 +14,12 @@ from importlib import metadata
 import pandas as pd
 from tqdm import tqdm
 
-from experiments.machine import blas_kernel, measured_where
+from experiments.machine import THREAD_VARIABLES, blas_kernel, measured_where
 from experiments.stored import read_rows
 from model_utils.files import replacing
 from model_utils.tables import markdown_table
 
 N_THREADS = 2
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # If these are set, NumPy's OpenBLAS runs the kernels of an older CPU.
 KERNEL_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 

@@ -21,7 +21,7 @@ def hyperparameters_from_json(values):
     """Make the hyperparameters from a dict that was read from JSON; its backbone decides their kind."""
     check_is("hyperparameters", values, dict)
     check_choice("backbone", values.get("backbone"), BACKBONES)
-    return BACKBONES[values["backbone"]].Hyperparameters.from_json(values)
+    return BACKBONES[values["backbone"]].Hyperparameters(**values)
 
 
 def build(hyperparameters):

@@ -96,6 +96,19 @@ def test_a_trial_notes_its_training_accuracy_and_what_its_experiment_makes_of_th
     assert row["epochs"] == 2
 
 
+def test_a_trial_whose_results_cannot_be_measured_has_failed(tmp_path, small_splits):
+    def finish(model, hyperparameters, history, splits):
+        raise ValueError("no test images")
+
+    space = Space({"seed": CategoricalDistribution((0,))}, n_trials=1, sampler="grid")
+    study = Study(tmp_path, "test", space)
+    workers.run_trials(
+        study, spaces.Experiment(space, mlp.MLPHyperparameters(epochs=1), dict, 3000, finish), small_splits
+    )
+    (row,) = study.rows()
+    assert (row["state"], row["reason"]) == ("fail", "ValueError: no test images")
+
+
 def test_full_disk_is_no_failure_of_the_trial(tmp_path, small_splits, monkeypatch):
     study = Study(tmp_path, "test", TPE)
     experiment = spaces.Experiment(TPE, mlp.MLPHyperparameters(epochs=2), lambda parameters: {}, 3000)

@@ -44,3 +44,4 @@ def test_relative_error_is_0_for_equal_and_1_for_opposite_gradients():
     gradient = np.array([3.0, 4.0])
     assert relative_error(gradient, gradient) == 0
     assert relative_error(gradient, -gradient) == 1
+    assert relative_error(np.zeros(2), np.zeros(2)) == 0

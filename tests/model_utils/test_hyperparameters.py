@@ -94,9 +94,9 @@ def test_each_sort_of_field_has_its_range(name, allowed, refused, expected):
 
 def test_hyperparameters_survive_json_and_cannot_be_changed():
     example = Example(sizes=(5,), mirror=True)
-    assert Example.from_json(json.loads(json.dumps(asdict(example)))) == example
+    assert Example(**json.loads(json.dumps(asdict(example)))) == example
     with pytest.raises(ValueError, match="rounds: expected"):
-        Example.from_json({"rounds": 0})
+        Example(rounds=0)
     with pytest.raises(FrozenInstanceError):
         example.share = 2
 

@@ -38,7 +38,7 @@ def test_the_command_on_the_page_trains_such_a_model(folder):
     if facts.description["kind"] == "mlp":
         args = mlp._parser().parse_args(words)
         h = command_line.read_options(args, mlp.MLPHyperparameters())
-        assert h == mlp.MLPHyperparameters.from_json(facts.description["hyperparameters"])
+        assert h == mlp.MLPHyperparameters(**facts.description["hyperparameters"])
         name = h.name
     else:
         args = cnn._parser().parse_args(words)
@@ -46,7 +46,7 @@ def test_the_command_on_the_page_trains_such_a_model(folder):
         mlp_h = command_line.read_options(args, cnn.CLASSIFIER, "mlp_")
         mlp_h = cnn.in_step(mlp_h, h) if h.end_to_end else mlp_h
         assert h == backbones.hyperparameters_from_json(facts.description["hyperparameters"])
-        assert mlp_h == mlp.ClassifierHyperparameters.from_json(facts.description["mlp_hyperparameters"])
+        assert mlp_h == mlp.ClassifierHyperparameters(**facts.description["mlp_hyperparameters"])
         name = cnn.pair_name(h, mlp_h)
     assert (program, name) == ("mlp.py" if facts.description["kind"] == "mlp" else "cnn.py", folder.name)
     assert command_line.read_split(args) == facts.description["split"]

@@ -14,6 +14,7 @@ import pytest
 
 from model_utils import files
 from model_utils.command_line import check_folder_is_free
+from model_utils.files import remove_folder
 from model_utils.saved_models import (
     NotSavedError,
     SavedModel,
@@ -23,7 +24,6 @@ from model_utils.saved_models import (
     load_facts,
     load_model,
     read_added,
-    remove_saved,
     save_model,
 )
 
@@ -119,7 +119,7 @@ def test_a_saved_model_is_not_overwritten_unasked_wherever_it_is(folder):
 
 
 def test_removed_is_removed(folder):
-    remove_saved(folder)
+    remove_folder(folder)
     assert not is_saved(folder)
     with pytest.raises(SavedModelError, match="name: no such folder"):
         load_model(folder, "mlp")
