@@ -227,6 +227,19 @@ def worst_rate_costs():
     return math.floor(lost * 1000) / 1000
 
 
+def worst_rates():
+    """Return a sentence on which optimizers are worst at the lowest learning rate tried, and which at the highest."""
+    worst = {name: min(of_rates, key=of_rates.get) for name, of_rates in _means(OPTIMIZER).items()}
+    lowest, highest = (
+        ", ".join(name for name, rate in worst.items() if rate == extreme(OPTIMIZER.rates[name]))
+        for extreme in (min, max)
+    )
+    return (
+        f"The lowest rate tried is the worst for {lowest}: so few epochs are not enough for such small steps. The "
+        f"highest is the worst for {highest}: such large steps overshoot."
+    )
+
+
 def optimizer_rates():
     """Return sentences on the best learning rate of each optimizer, and on what another rate or optimizer costs."""
     highest = [max(of_rates.values()) for of_rates in _means(OPTIMIZER).values()]

@@ -151,9 +151,9 @@ def summary():
     lines = [
         f"The largest hand-written MLP, with three hidden layers of 1024 units, reaches a test accuracy of {of_mlp}. "
         f"A CNN of five convolutions with an MLP behind it, trained end to end, reaches {of_pair}.",
-        f"At its worst learning rate, each optimizer loses at least {mlp_steps.worst_rate_costs():.3f}. The other "
-        f"decisions that gain the MLP most validation accuracy: {of_decisions}. At their best rates, optimizers, batch "
-        f"sizes and activations differ by {mlp_steps.largest_small_effect():.4f} at most.",
+        f"At its worst learning rate, each optimizer loses at least {mlp_steps.worst_rate_costs():.3f}. With He "
+        f"weights, the other decisions that gain the MLP most validation accuracy: {of_decisions}. At their best rates, "
+        f"optimizers, batch sizes and activations differ by {mlp_steps.largest_small_effect():.4f} at most.",
         f"We compared {grids.size} CNNs of equal cost. {smallest_kernels} kernels have the highest mean in {n_won} of "
         f"the {grids.size // len(cnn_steps.KERNELS)} combinations of map size and numbers of kernels. "
         f"{worst_plan.capitalize()} of kernels are the worst on average.",
@@ -191,9 +191,9 @@ def conclusion():
     cost = pair.description["multiply_adds"] / on_pixels.description["multiply_adds"]
     return (
         f"The saved pair makes {wrong[1] / wrong[0]:.0%} as many mistakes as the saved MLP, with "
-        f"{n_parameters[1] / n_parameters[0]:.0%} of its parameters, but {cost:.0f} times the multiply-adds. One "
-        "reason is probably that a convolution uses the same weights everywhere in an image; the MLP must learn each "
-        "position separately. "
+        f"{n_parameters[1] / n_parameters[0]:.0%} of its parameters, but {cost:.0f} times the multiply-adds. It "
+        "probably makes fewer because a convolution uses the same weights everywhere in an image; the MLP must learn "
+        "each position separately. "
         f"Of the {n_wrong:,} mistakes of {pair.title}, "
         f"{n} confuse {a} and {b}. With more time, we would try more layers with shortcut connections, as in the "
         "wide ResNet mentioned above."
@@ -316,6 +316,7 @@ def values():
         "cnn_accuracy": speed.cnn_accuracy_text(),
         "prediction": speed.prediction_text(),
         "rates": mlp_steps.optimizer_rates(),
+        "worst_rates": mlp_steps.worst_rates(),
         "sigmoid_gaps": mlp_steps.sigmoid_gaps(),
         "widths": mlp_steps.layer_gains(),
         "depth": mlp_steps.depth(),
