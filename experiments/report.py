@@ -152,8 +152,8 @@ def summary():
         f"The largest hand-written MLP, with three hidden layers of 1024 units, reaches a test accuracy of {of_mlp}. "
         f"A CNN of five convolutions with an MLP behind it, trained end to end, reaches {of_pair}.",
         f"At its worst learning rate, each optimizer loses at least {mlp_steps.worst_rate_costs():.3f}. With He "
-        f"weights, the other decisions that gain the MLP most validation accuracy: {of_decisions}. At their best rates, "
-        f"optimizers, batch sizes and activations differ by {mlp_steps.largest_small_effect():.4f} at most.",
+        f"weights, the other decisions that gain the MLP most validation accuracy: {of_decisions}. At their best "
+        f"rates, optimizers, batch sizes and activations differ by {mlp_steps.largest_small_effect():.4f} at most.",
         f"We compared {grids.size} CNNs of equal cost. {smallest_kernels} kernels have the highest mean in {n_won} of "
         f"the {grids.size // len(cnn_steps.KERNELS)} combinations of map size and numbers of kernels. "
         f"{worst_plan.capitalize()} of kernels are the worst on average.",
