@@ -11,6 +11,7 @@ from experiments.steps import Step
 from experiments.stored import read_rows
 from mlp import MLPHyperparameters
 from model_utils.layers import ACTIVATIONS, INITS
+from model_utils.tables import markdown_table
 
 # In order. Each step builds on the decisions before it; only the step on initial weights uses a deeper network.
 
@@ -225,6 +226,15 @@ def worst_rate_costs():
     """Return what every optimizer loses at least at its worst learning rate, rounded down to 0.001."""
     lost = min(max(of_rates.values()) - min(of_rates.values()) for of_rates in _means(OPTIMIZER).values())
     return math.floor(lost * 1000) / 1000
+
+
+def rates_table():
+    """Return a Markdown table of the mean accuracy of each optimizer at each learning rate."""
+    rows = (
+        (name, *(f"{mean:.4f} at {rate:g}" for rate, mean in sorted(of_rates.items())))
+        for name, of_rates in _means(OPTIMIZER).items()
+    )
+    return markdown_table(["optimizer", "lowest rate", "second", "third", "highest rate"], rows)
 
 
 def worst_rates():

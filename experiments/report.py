@@ -235,6 +235,7 @@ def final_pairs():
     )
     gain, error = steps.gain(weaker["validation"], stronger["validation"])
     longer, error_of_longer = steps.gain(first["value"], weaker["value"])
+    from_ten_views, error_from_ten_views = steps.gain(first["validation"], weaker["validation"])
     of_small, error_of_small = steps.gain(first["test"], small["test"])
     stronger_gain, stronger_error = steps.gain(*cnn_steps.AUGMENTATION.accuracies().values())
     costs = [cnn_steps.pair_multiply_adds(h) for h in cnn_finals.FINALS.values()]
@@ -244,6 +245,7 @@ def final_pairs():
         "augmentation": f"{mean_and_std(stronger['validation'])} instead of {mean_and_std(weaker['validation'])}, a "
         f"difference of {gain:.4f} with a standard error of {error:.4f}",
         "lead_after_48_epochs": f"{longer:.4f} (standard error {error_of_longer:.4f})",
+        "lead_from_ten_views": f"{from_ten_views:.4f} ({error_from_ten_views:.4f})",
         "small_pair": f"{mean_and_std(small['test'])} on the test images, {of_small:.4f} more than 16-32-64-128-256 "
         f"(standard error {error_of_small:.4f}), at {costs[1] / costs[0]:.1f} times the multiply-adds",
     }
@@ -316,6 +318,7 @@ def values():
         "cnn_accuracy": speed.cnn_accuracy_text(),
         "prediction": speed.prediction_text(),
         "rates": mlp_steps.optimizer_rates(),
+        "rates_table": mlp_steps.rates_table(),
         "worst_rates": mlp_steps.worst_rates(),
         "sigmoid_gaps": mlp_steps.sigmoid_gaps(),
         "widths": mlp_steps.layer_gains(),
