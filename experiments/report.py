@@ -157,7 +157,7 @@ def summary():
         f"We compared {grids.size} CNNs of equal cost. {smallest_kernels} kernels have the highest mean in {n_won} of "
         f"the {grids.size // len(cnn_steps.KERNELS)} combinations of map size and numbers of kernels. "
         f"{worst_plan.capitalize()} of kernels are the worst on average.",
-        f"Among the changes to how a pair is trained, {what} add the most, {of_training[what][0]:+.4f}. Larger "
+        f"Among the changes to how such a pair is trained, {what} add the most, {of_training[what][0]:+.4f}. Larger "
         f"maps (heights of 28, 14, 14, 7 and 4 instead of 14, 7, 4, 2 and 1) add {larger_maps:.4f}, at {cost:.0f} "
         "times the cost.",
     ]
